@@ -1,0 +1,113 @@
+"""Weights and training states on disk: nothing here executes anything it reads.
+
+Released weights are one safetensors file: the parameter tree with '/'-joined names, in
+float16 to halve the file, and a JSON record (network, prior, data, training, error
+table) as its metadata. Training states are Orbax checkpoints.
+"""
+
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import traverse_util
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+
+def save_weights(path, params: Any, record: dict, *, dtype="float16") -> None:
+    """Write `params` and its JSON `record` to one safetensors file, atomically.
+
+    Args:
+      path: file to write; its folder is made.
+      params: a nested dict of arrays.
+      record: JSON-serialisable description of what the weights are.
+      dtype: storage type; float16 keeps 11 bits of each weight.
+    """
+    flat = traverse_util.flatten_dict(params, sep="/")
+    arrays = {k: np.ascontiguousarray(v, dtype) for k, v in flat.items()}
+    write_atomically(path, save(arrays, {"record": json.dumps(record)}))
+
+
+def load_weights(path) -> tuple[dict, dict]:
+    """Read (params as float32, record) from a file of `save_weights`.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is not a whole safetensors file with a record.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such weights; train them with --mode=train"
+        )
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            flat = {
+                k: jnp.asarray(file.get_tensor(k), jnp.float32) for k in file.keys()
+            }
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from None
+    if "record" not in metadata:
+        raise ValueError(
+            f"{path}: no 'record' in its metadata; not weights of klip_jax"
+        )
+    return traverse_util.unflatten_dict(flat, sep="/"), json.loads(metadata["record"])
+
+
+def check_fit(path, params: Any, expected: Any) -> None:
+    """Raise a ValueError naming the first leaf of `params` that `expected` lacks.
+
+    Args:
+      path: where the weights came from, for the message.
+      params: the tree that was read.
+      expected: the network's own tree of arrays or `ShapeDtypeStruct`.
+    """
+    found = traverse_util.flatten_dict(params, sep="/")
+    wanted = traverse_util.flatten_dict(expected, sep="/")
+    for name in sorted(wanted.keys() | found.keys()):
+        have = found[name].shape if name in found else "nothing"
+        want = wanted[name].shape if name in wanted else "nothing"
+        if have != want:
+            raise ValueError(
+                f"{path}: weights do not fit the network: {name} is {have}, the "
+                f"network has {want}"
+            )
+
+
+def training_checkpoints(folder, *, keep: int = 2) -> ocp.CheckpointManager:
+    """Return an Orbax manager of atomic, asynchronous training checkpoints."""
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep)
+    return ocp.CheckpointManager(pathlib.Path(folder).absolute(), options=options)
+
+
+def restore_latest(manager: ocp.CheckpointManager, like: Any) -> Any | None:
+    """Return the newest checkpoint as a tree like `like`, or None if there is none."""
+    step = manager.latest_step()
+    if step is None:
+        return None
+    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    return manager.restore(step, args=ocp.args.StandardRestore(target))
+
+
+def write_atomically(path, data: bytes) -> None:
+    """Write `data` so that a reader sees the old file or the whole new one."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        pathlib.Path(name).unlink(missing_ok=True)
+        raise

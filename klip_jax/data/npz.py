@@ -1,0 +1,124 @@
+"""Image sets in .npz files: plain arrays, never a pickle.
+
+Either one array `images` (with `split` 0 train / 1 test, `patient`, `masks` where there
+are any) or one array a group, `<group>_images`, with `<group>_masks`,
+`<group>_eligible`, `<group>_body`, `<group>_patient`. Grey values become
+(grey - offset) / scale.
+"""
+
+import zipfile
+
+import numpy as np
+
+from klip_jax.data.base import ImageSet, check_images, data_root
+
+
+def load(
+    *,
+    file: str,
+    root: str = "",
+    groups: tuple[str, ...] = (),
+    per_group: int = 0,
+    split: str = "",
+    offset: float = 0.0,
+    scale: float = 255.0,
+) -> ImageSet:
+    """Read an image set.
+
+    Args:
+      file: name of the .npz file under `root`.
+      root: folder; default $KLIP_DATA, else ../shared/data.
+      groups: the groups to read, "id" for in-distribution; empty reads `images`.
+      per_group: first so many images of each group; 0 for all.
+      split: "train" or "test" to keep only that part of `images`; empty for all.
+      offset, scale: grey values that become 0, and the range that becomes 1.
+
+    Returns:
+      An `ImageSet` with images [N, H, W, C] in [0, 1].
+
+    Raises:
+      FileNotFoundError: if the file is absent.
+      ValueError: if it is truncated, lacks a group, or has pixels that are not finite
+        or fall outside [0, 1].
+    """
+    path = data_root(root) / file
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such data; set --config.data.root or the environment variable "
+            "KLIP_DATA to the folder that holds it"
+        )
+    arrays = read_arrays(path)
+    if not groups:
+        return _plain(arrays, path, per_group, split, offset, scale)
+    return _grouped(arrays, path, groups, per_group, offset, scale)
+
+
+def read_arrays(path) -> dict[str, np.ndarray]:
+    """Read every array of an .npz file; ValueError if it is broken or pickled."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not a whole, plain .npz file ({error})") from None
+
+
+def _plain(arrays, path, per_group, split, offset, scale):
+    if "images" not in arrays:
+        raise ValueError(f"{path}: no array 'images'; it has {sorted(arrays)}")
+    if split not in ("", "train", "test"):
+        raise ValueError(f"data.split must be 'train', 'test' or '', got {split!r}")
+    index = np.arange(len(arrays["images"]))
+    if split:
+        if "split" not in arrays:
+            raise ValueError(f"{path}: no array 'split', so data.split must be ''")
+        index = np.flatnonzero(arrays["split"] == (split == "test"))
+    index = index[:per_group] if per_group else index
+    images = _scaled(arrays["images"][index], path, offset, scale)
+    ids = tuple(f"{path.stem}_{i:05d}" for i in index)
+    return ImageSet(images, ids, ("id",) * len(ids))
+
+
+def _grouped(arrays, path, groups, per_group, offset, scale):
+    known = sorted(k[: -len("_images")] for k in arrays if k.endswith("_images"))
+    missing = [group for group in groups if group not in known]
+    if missing:
+        raise ValueError(f"{path}: no group {missing[0]!r}; it has {known}")
+    parts = []
+    for group in groups:
+        images = arrays[f"{group}_images"][: per_group or None]
+        n = len(images)
+
+        def pixels(name, group=group, shape=images.shape[:3], n=n):
+            found = arrays.get(f"{group}_{name}")
+            return np.zeros(shape, bool) if found is None else found[:n] > 0
+
+        ids = tuple(f"{group}_{i:04d}" for i in range(n))
+        patient = arrays.get(f"{group}_patient")
+        patients = ids if patient is None else tuple(str(p) for p in patient[:n])
+        parts.append(
+            ImageSet(
+                _scaled(images, path, offset, scale),
+                ids,
+                (group,) * n,
+                *map(pixels, ("masks", "eligible", "body")),
+                patients,
+            )
+        )
+    fields = list(zip(*parts, strict=True))
+    joined = [
+        np.concatenate(f) if isinstance(f[0], np.ndarray) else sum(f, ())
+        for f in fields
+    ]
+    return ImageSet(*joined)
+
+
+def _scaled(images, path, offset, scale):
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4:
+        raise ValueError(f"{path}: images must be [N, H, W(, C)], got {images.shape}")
+    images = (images.astype(np.float32) - offset) / scale
+    # Stored greys may undershoot the stated range by rounding; true outliers stay.
+    slack = 2.0 / scale
+    inside = (images > -slack) & (images < 1 + slack)
+    return check_images(np.where(inside, np.clip(images, 0, 1), images), str(path))

@@ -1,0 +1,1 @@
+"""Likelihood scores grad log p(y | x_sigma), one approximation a file."""

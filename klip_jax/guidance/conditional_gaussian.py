@@ -1,0 +1,46 @@
+"""The conditional Gaussian: p(x0 | x_sigma) is taken to be N(D, v I), v = E||x0 - D||^2/d.
+
+Then x0 given x_sigma and y is Gaussian too, with mean
+
+    D_y = D + v A^T (v A A^T + s^2 I)^-1 (y - A D),
+
+the score is (D_y - D) / sigma^2, and x0 can be drawn exactly. It equals `PiGDM` with the
+network's Jacobian replaced by its mean, v / sigma^2 (for an exact denoiser J = Cov /
+sigma^2), and needs no derivative of the network. v is the prior's own expected error at
+that level, so nothing is tuned.
+
+Reference: Zhu et al. 2023 (DiffPIR), eq. 12, and Zhang et al. 2024 (DAPS), eq. 5-7, with v
+measured instead of chosen.
+"""
+
+import jax
+from flax import struct
+from jax import Array
+
+from klip_jax.guidance.base import Measured
+from klip_jax.types import Denoiser
+
+
+@struct.dataclass
+class ConditionalGaussian(Measured):
+    """The score without the network's Jacobian, and draws of x0 given x_sigma and y."""
+
+    def score(self, denoiser: Denoiser, x: Array, sigma: Array) -> tuple[Array, Array]:
+        """Return (D, (D_y - D) / sigma^2); see `types.Likelihood`."""
+        x0 = denoiser(x, sigma)
+        return x0, self.conditional_shift(x0, denoiser.variance(sigma)) / sigma**2
+
+    def sample(self, key: Array, x0: Array, variance: Array) -> Array:
+        """Draw x ~ N(x0, variance I) given y, exactly where `solve_gram` is exact.
+
+        A draw of the prior and one of the noise are moved by the shift that the mean
+        would take: x = x' + v A^T (v A A^T + s^2)^-1 (y + s e - A x').
+
+        Reference: Papandreou and Yuille 2010, section 2.
+        """
+        key_x, key_y = jax.random.split(key)
+        z = jax.random.normal(key_x, x0.shape, x0.dtype)
+        e = jax.random.normal(key_y, self.y.shape, self.y.dtype)
+        perturbed = self.replace(y=self.y + self.noise_std * e)
+        draw = x0 + variance**0.5 * z
+        return draw + perturbed.conditional_shift(draw, variance)

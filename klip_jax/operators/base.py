@@ -1,0 +1,126 @@
+"""The base of every forward operator: y = A x, its adjoint, its composition.
+
+A new operator is one file: a class with `__init__` and `__call__`. What it gets here:
+
+- it is a pytree: its arrays (and nested operators) are leaves, the rest is static, so it
+  enters `jit` as an argument;
+- `adjoint` is `jax.linear_transpose`, conjugated where y is complex; override it only
+  where the automatic one is slow, and let the dot test judge;
+- `solve_gram` is conjugate gradients; override it where A A^T is diagonal or has a
+  known eigendecomposition. It is all that exact conditional Gaussians need:
+  x + v A^T (v A A^T + s^2 I)^-1 (y - A x) is the mean of x0 ~ N(x, v I) given y.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.scipy.sparse.linalg import cg
+
+
+class Operator:
+    """A linear map from [in_shape] to [out_shape]; subclasses are pytrees."""
+
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    out_dtype = jnp.float32
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        jax.tree_util.register_pytree_with_keys(cls, cls._flatten, cls._unflatten)
+
+    def __call__(self, x: Array) -> Array:
+        """Apply A to `x` [in_shape]; returns [out_shape]."""
+        raise NotImplementedError(f"{type(self).__name__} does not define __call__")
+
+    def adjoint(self, y: Array) -> Array:
+        """Apply the conjugate transpose of A to `y` [out_shape]; returns [in_shape]."""
+        x = jax.ShapeDtypeStruct(self.in_shape, jnp.finfo(y.dtype).dtype)
+        (x,) = jax.linear_transpose(self.__call__, x)(jnp.conj(y))
+        return x
+
+    def solve_gram(
+        self,
+        r: Array,
+        variance: Array,
+        noise_var: Array,
+        *,
+        tol: float = 1e-5,
+        maxiter: int = 200,
+    ) -> Array:
+        """Solve (variance * A A^T + noise_var * I) u = r by conjugate gradients.
+
+        Args:
+          r: right-hand side [out_shape].
+          variance: scalar > 0, prior variance of each pixel, squared image units.
+          noise_var: scalar > 0, noise variance, squared units of y.
+          tol: relative residual at which to stop.
+          maxiter: most iterations.
+
+        Returns:
+          u [out_shape].
+        """
+
+        def gram(u):
+            return variance * self(self.adjoint(u)) + noise_var * u
+
+        return cg(gram, r, tol=tol, maxiter=maxiter)[0]
+
+    def naive_inverse(self, y: Array) -> Array:
+        """Return a quick picture of `y` [in_shape]: here the adjoint, scaled to fit.
+
+        The scale a minimises || y - a A A^T y ||, so that the picture has image units.
+        """
+        x = self.adjoint(y)
+        ax = self(x)
+        power = jnp.sum(jnp.abs(ax) ** 2)
+        return x * jnp.real(jnp.vdot(ax, y)) / jnp.maximum(power, 1e-30)
+
+    def __matmul__(self, other: "Operator") -> "Operator":
+        """Compose: (A @ B)(x) = A(B(x))."""
+        return Composition(self, other)
+
+    def _flatten(self):
+        dynamic, static = [], []
+        for name, value in sorted(vars(self).items()):
+            if isinstance(value, (jax.Array, np.ndarray, Operator)):
+                dynamic.append((jax.tree_util.GetAttrKey(name), value))
+            else:
+                static.append((name, value))
+        return dynamic, (tuple(key.name for key, _ in dynamic), tuple(static))
+
+    @classmethod
+    def _unflatten(cls, aux, children):
+        # Children may be anything jax puts there (tracers, None, shapes): no checks.
+        names, static = aux
+        op = object.__new__(cls)
+        vars(op).update(dict(static), **dict(zip(names, children, strict=True)))
+        return op
+
+
+class Composition(Operator):
+    """The operator A B: first B, then A.
+
+    Args:
+      outer: A, applied last.
+      inner: B, applied first.
+
+    Raises:
+      ValueError: if the shapes do not fit.
+    """
+
+    def __init__(self, outer: Operator, inner: Operator):
+        if outer.in_shape != inner.out_shape:
+            raise ValueError(
+                f"cannot compose: {type(outer).__name__} takes {outer.in_shape} but "
+                f"{type(inner).__name__} gives {inner.out_shape}"
+            )
+        self.outer, self.inner = outer, inner
+        self.in_shape, self.out_shape = inner.in_shape, outer.out_shape
+        self.out_dtype = outer.out_dtype
+
+    def __call__(self, x: Array) -> Array:
+        return self.outer(self.inner(x))
+
+    def adjoint(self, y: Array) -> Array:
+        return self.inner.adjoint(self.outer.adjoint(y))

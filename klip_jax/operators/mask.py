@@ -1,0 +1,142 @@
+"""Inpainting: y is the list of the pixels that are seen.
+
+    y = S x,   S the rows of the identity that belong to seen pixels,   S S^T = I
+
+Keeping the seen pixels as a list [seen, C], not as an image with holes, gives y no
+entries without noise, and makes the gram matrix the identity.
+"""
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from klip_jax.operators.base import Operator
+
+
+class Mask(Operator):
+    """Inpainting with any mask: y [seen, C] holds the seen pixels in row order.
+
+    Args:
+      in_shape: (H, W, C).
+      seen: boolean [H, W], True where the pixel is measured; None sees all.
+
+    `__call__` takes [H, W, C] and returns [seen, C] in the unit of x; all channels of a
+    pixel are seen or none.
+
+    Raises:
+      ValueError: if `seen` has another shape than the image, or is False everywhere.
+    """
+
+    def __init__(self, in_shape: tuple[int, int, int], seen=None):
+        height, width, channels = in_shape
+        seen = (
+            np.ones((height, width), bool) if seen is None else np.asarray(seen, bool)
+        )
+        if seen.shape != (height, width):
+            raise ValueError(
+                f"seen has shape {seen.shape}: must be {(height, width)}; "
+                "one boolean a pixel, without channels"
+            )
+        if not seen.any():
+            raise ValueError("the mask sees no pixel: must see at least 1; shrink it")
+        self.pixels = jnp.asarray(np.flatnonzero(seen))
+        self.in_shape = (height, width, channels)
+        self.out_shape = (int(seen.sum()), channels)
+
+    def __call__(self, x: Array) -> Array:
+        chex.assert_shape(x, self.in_shape)
+        x = x.reshape(-1, self.in_shape[-1])
+        return x.at[self.pixels].get(
+            mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True
+        )
+
+    def solve_gram(self, r: Array, variance: Array, noise_var: Array) -> Array:
+        """Solve exactly: S S^T = I, so u = r / (variance + noise_var), [seen, C]."""
+        return r / (variance + noise_var)
+
+
+class Box(Mask):
+    """Inpainting with a rectangular hole; by default the central quarter of the area.
+
+    Args:
+      in_shape: (H, W, C).
+      top, left: first row and column of the hole, pixels; None centres it.
+      height, width: size of the hole, pixels; None is half of the image's.
+
+    Raises:
+      ValueError: if the hole leaves the image, is empty or covers all of it.
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, int, int],
+        *,
+        top: int | None = None,
+        left: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+    ):
+        rows, columns, _ = in_shape
+        height = rows // 2 if height is None else height
+        width = columns // 2 if width is None else width
+        top = (rows - height) // 2 if top is None else top
+        left = (columns - width) // 2 if left is None else left
+        bottom, right = top + height, left + width
+        if not (0 <= top < bottom <= rows and 0 <= left < right <= columns):
+            raise ValueError(
+                f"hole of rows {top}..{bottom} and columns {left}..{right}: must be "
+                f"non-empty and inside {rows}x{columns}; move or shrink it"
+            )
+        seen = np.ones((rows, columns), bool)
+        seen[top:bottom, left:right] = False
+        super().__init__(in_shape, seen)
+
+
+class Random(Mask):
+    """Inpainting from a random subset of the pixels, fixed by `seed`.
+
+    Args:
+      in_shape: (H, W, C).
+      keep: fraction of the pixels that are seen, in (0, 1]; rounded, at least one.
+      seed: of the subset, independent of every other randomness.
+
+    Raises:
+      ValueError: if `keep` is not in (0, 1].
+    """
+
+    def __init__(
+        self, in_shape: tuple[int, int, int], *, keep: float = 0.5, seed: int = 0
+    ):
+        if not 0 < keep <= 1:
+            raise ValueError(f"keep={keep}: must be in (0, 1]; it is a fraction")
+        shape = in_shape[:2]
+        pixels = np.random.default_rng(seed).permutation(np.prod(shape))
+        seen = pixels.reshape(shape) < max(1, round(keep * pixels.size))
+        super().__init__(in_shape, seen)
+
+
+class Half(Mask):
+    """Inpainting where one half of the image is missing.
+
+    Args:
+      in_shape: (H, W, C); of an odd number of rows or columns the larger half is seen.
+      side: the missing half: "left", "right", "top" or "bottom".
+
+    Raises:
+      ValueError: if `side` is another word, or the image has no such half.
+    """
+
+    def __init__(self, in_shape: tuple[int, int, int], *, side: str = "right"):
+        rows, columns, _ = in_shape
+        missing = {
+            "left": np.s_[:, : columns // 2],
+            "right": np.s_[:, (columns + 1) // 2 :],
+            "top": np.s_[: rows // 2],
+            "bottom": np.s_[(rows + 1) // 2 :],
+        }
+        if side not in missing:
+            raise ValueError(f"side={side!r}: must be one of {sorted(missing)}")
+        seen = np.ones((rows, columns), bool)
+        seen[missing[side]] = False
+        super().__init__(in_shape, seen)

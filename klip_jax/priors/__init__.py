@@ -1,0 +1,1 @@
+"""Priors as denoisers D(x, sigma): wrapped networks and analytic test beds."""

@@ -1,0 +1,257 @@
+"""Train a prior by denoising score matching.
+
+The loss of one image x0 at one noise level, in the network's range [-1, 1], is
+
+    lambda(sigma) || D(x0 + sigma z, sigma) - x0 ||^2 / d,
+    lambda(sigma) = (sigma^2 + s^2) / (sigma s)^2,    s = sigma_data,
+
+with ln sigma ~ N(log_mean, log_std^2), stratified over the batch (Karras et al. 2022,
+eq. 8 and table 1; Kingma et al. 2021, appendix I.1 for the stratification). Weights are
+averaged (EMA), the learning rate follows a cosine, and every random number is a function
+of (seed, step): a run that was killed continues as if it had not been.
+"""
+
+import csv
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from jax import Array
+from tqdm import tqdm
+
+from klip_jax import checkpoint
+from klip_jax.priors.base import NetworkPrior
+
+
+class Source(NamedTuple):
+    """Where training images come from.
+
+    Attributes:
+      draw: (arrays, key) -> one image [H, W, C] in [0, 1], traceable by jax.
+      arrays: a pytree that `draw` reads, () if it makes its images itself.
+    """
+
+    draw: Callable[[Any, Array], Array]
+    arrays: Any = ()
+
+
+class TrainState(NamedTuple):
+    """Everything that changes from step to step."""
+
+    step: Array
+    params: Any
+    ema: Any
+    opt_state: Any
+
+
+class Recipe(NamedTuple):
+    """How to train; see the module docstring.
+
+    Attributes:
+      steps: optimiser steps.
+      batch: images a step.
+      learning_rate: its peak, reached after `warmup` steps, then a cosine to zero.
+      warmup: steps.
+      ema: decay of the averaged weights, in [0, 1).
+      log_mean, log_std: law of ln sigma in the network's range.
+      seed: of everything random.
+      checkpoint_every: steps between checkpoints.
+    """
+
+    steps: int = 4000
+    batch: int = 32
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    ema: float = 0.999
+    log_mean: float = -1.2
+    log_std: float = 1.2
+    seed: int = 0
+    checkpoint_every: int = 100
+
+
+def image_source(images: np.ndarray) -> Source:
+    """Return a source that draws uniformly from `images` [N, H, W, C] in [0, 1]."""
+
+    def draw(arrays, key):
+        return arrays[jax.random.randint(key, (), 0, arrays.shape[0])]
+
+    return Source(draw, jnp.asarray(images))
+
+
+def denoising_loss(
+    prior: NetworkPrior, images: Array, key: Array, *, log_mean: float, log_std: float
+) -> Array:
+    """Return the mean weighted loss of `images` [B, H, W, C] in [0, 1], a scalar."""
+    key_sigma, key_noise = jax.random.split(key)
+    n = images.shape[0]
+    strata = (jnp.arange(n) + jax.random.uniform(key_sigma, (n,))) / n
+    strata = jnp.clip(strata, 1e-5, 1 - 1e-5)
+    sigma = jnp.exp(log_mean + log_std * jax.scipy.special.ndtri(strata))
+    x0 = 2 * images - 1
+    x = x0 + sigma[:, None, None, None] * jax.random.normal(key_noise, x0.shape)
+    error = jnp.mean((jax.vmap(prior.denoise)(x, sigma) - x0) ** 2, axis=(1, 2, 3))
+    s = prior.sigma_data
+    return jnp.mean(error * (sigma**2 + s**2) / (sigma * s) ** 2)
+
+
+def optimiser(recipe: Recipe) -> optax.GradientTransformation:
+    """Return Adam with clipped gradients and the recipe's learning-rate schedule."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, recipe.learning_rate, recipe.warmup, max(recipe.steps, recipe.warmup + 1)
+    )
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+
+
+def init_state(params: Any, recipe: Recipe) -> TrainState:
+    """Return the state before the first step."""
+    # Copies, because a step donates its buffers: none may be given twice or be kept.
+    own, ema = (jax.tree.map(jnp.copy, params) for _ in range(2))
+    return TrainState(jnp.int32(0), own, ema, optimiser(recipe).init(params))
+
+
+def train_step(
+    state: TrainState,
+    arrays: Any,
+    *,
+    draw: Callable,
+    make_prior: Callable[[Any], NetworkPrior],
+    recipe: Recipe,
+) -> tuple[TrainState, Array]:
+    """Take one optimiser step; returns (state, loss). Pure: jit it.
+
+    Args:
+      state: before the step.
+      arrays: of the `Source`.
+      draw: of the `Source`.
+      make_prior: params -> a prior with `denoise` and `sigma_data`.
+      recipe: see `Recipe`.
+    """
+    key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
+    key_data, key_loss = jax.random.split(key)
+    keys = jax.random.split(key_data, recipe.batch)
+    images = jax.vmap(draw, (None, 0))(arrays, keys)
+
+    def loss_of(params):
+        return denoising_loss(
+            make_prior(params),
+            images,
+            key_loss,
+            log_mean=recipe.log_mean,
+            log_std=recipe.log_std,
+        )
+
+    loss, grads = jax.value_and_grad(loss_of)(state.params)
+    updates, opt_state = optimiser(recipe).update(grads, state.opt_state)
+    params = optax.apply_updates(state.params, updates)
+    # A short memory at first, so that the average forgets the initial weights.
+    decay = jnp.minimum(recipe.ema, (1 + state.step) / (10 + state.step))
+    ema = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.ema, params)
+    return TrainState(state.step + 1, params, ema, opt_state), loss
+
+
+def train(
+    workdir,
+    params: Any,
+    source: Source,
+    make_prior: Callable[[Any], NetworkPrior],
+    recipe: Recipe,
+    *,
+    progress: bool = True,
+) -> TrainState:
+    """Train to `recipe.steps`, continuing from the newest checkpoint in `workdir`.
+
+    Writes `checkpoints/` and `train.csv` (step, loss: the mean since the line before).
+
+    Raises:
+      FloatingPointError: if the loss is not finite, naming the step.
+    """
+    workdir = pathlib.Path(workdir)
+    manager = checkpoint.training_checkpoints(workdir / "checkpoints")
+    state = init_state(params, recipe)
+    restored = checkpoint.restore_latest(manager, state)
+    state = state if restored is None else restored
+    first = int(state.step)
+    log = _read_log(workdir / "train.csv", first)
+
+    def step_of(state, arrays):
+        return train_step(
+            state, arrays, draw=source.draw, make_prior=make_prior, recipe=recipe
+        )
+
+    step_of = jax.jit(step_of, donate_argnums=0)
+    losses = []
+    bar = tqdm(
+        range(first, recipe.steps),
+        initial=first,
+        total=recipe.steps,
+        unit_scale=recipe.batch,
+        unit="images",
+        disable=not progress,
+    )
+    for step in bar:
+        state, loss = step_of(state, source.arrays)
+        losses.append(float(loss))
+        if not np.isfinite(losses[-1]):
+            raise FloatingPointError(
+                f"the loss is {losses[-1]} at step {step}; lower train.learning_rate"
+            )
+        if (step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.steps:
+            log.append((step + 1, float(np.mean(losses))))
+            losses.clear()
+            manager.save(step + 1, args=ocp.args.StandardSave(state))
+            _write_log(workdir / "train.csv", log)
+            bar.set_postfix(loss=f"{log[-1][1]:.4f}")
+    manager.wait_until_finished()
+    manager.close()
+    return state
+
+
+def denoising_errors(
+    prior: NetworkPrior, images: np.ndarray, levels: np.ndarray, *, seed: int = 0
+) -> np.ndarray:
+    """Return E||x0 - D(x0 + sigma z, sigma)||^2 / d at each noise level.
+
+    Args:
+      prior: any denoiser.
+      images: [N, H, W, C] in [0, 1], all used at every level.
+      levels: [L] noise levels in image units.
+      seed: of the noise.
+
+    Returns:
+      [L], squared image units.
+    """
+
+    @jax.jit
+    def error(prior, x0, sigma, key):
+        x = x0 + sigma * jax.random.normal(key, x0.shape)
+        denoised = jax.vmap(prior, (0, None))(x, sigma)
+        return jnp.mean((denoised - x0) ** 2)
+
+    def at(level, sigma):
+        key = jax.random.fold_in(jax.random.key(seed), level)
+        parts = [images[i : i + 32] for i in range(0, len(images), 32)]
+        values = [
+            error(prior, jnp.asarray(p), jnp.float32(sigma), jax.random.fold_in(key, i))
+            for i, p in enumerate(parts)
+        ]
+        return np.average(np.array(values), weights=[len(p) for p in parts])
+
+    return np.array([at(level, sigma) for level, sigma in enumerate(levels)])
+
+
+def _read_log(path: pathlib.Path, step: int) -> list[tuple[int, float]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        rows = [(int(r["step"]), float(r["loss"])) for r in csv.DictReader(file)]
+    return [row for row in rows if row[0] <= step]
+
+
+def _write_log(path: pathlib.Path, rows: list[tuple[int, float]]) -> None:
+    lines = ["step,loss", *(f"{step},{loss!r}" for step, loss in rows)]
+    checkpoint.write_atomically(path, ("\n".join(lines) + "\n").encode())
