@@ -68,6 +68,17 @@ def block_sum(image: Array, block: int) -> Array:
     return image.reshape(shape).sum((-3, -1))
 
 
+def top_mean(block_map: Array, top: float) -> Array:
+    """Return the mean of the largest share `top` of the blocks, of at least one.
+
+    Args:
+      block_map: [H/b, W/b].
+      top: in [0, 1); 0 takes the largest block.
+    """
+    count = max(1, round(top * block_map.size))
+    return jax.lax.top_k(block_map.ravel(), count)[0].mean()
+
+
 def check_block(block: int, shape: tuple[int, ...]) -> None:
     """Raise a ValueError unless `block` divides the first two sides of `shape`."""
     if block < 1 or shape[0] % block or shape[1] % block:

@@ -25,19 +25,8 @@ from jax import Array
 from tqdm import tqdm
 
 from klip_jax import checkpoint
+from klip_jax.data.base import Source
 from klip_jax.priors.base import NetworkPrior
-
-
-class Source(NamedTuple):
-    """Where training images come from.
-
-    Attributes:
-      draw: (arrays, key) -> one image [H, W, C] in [0, 1], traceable by jax.
-      arrays: a pytree that `draw` reads, () if it makes its images itself.
-    """
-
-    draw: Callable[[Any, Array], Array]
-    arrays: Any = ()
 
 
 class TrainState(NamedTuple):
@@ -72,15 +61,6 @@ class Recipe(NamedTuple):
     log_std: float = 1.2
     seed: int = 0
     checkpoint_every: int = 100
-
-
-def image_source(images: np.ndarray) -> Source:
-    """Return a source that draws uniformly from `images` [N, H, W, C] in [0, 1]."""
-
-    def draw(arrays, key):
-        return arrays[jax.random.randint(key, (), 0, arrays.shape[0])]
-
-    return Source(draw, jnp.asarray(images))
 
 
 def denoising_loss(

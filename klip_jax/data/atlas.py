@@ -1,12 +1,15 @@
 """The abdomen as a table: tissues in Hounsfield units, structures as ellipses.
 
-Data only; `phantoms` jitters, bends and paints it. Image axes: x to the right, y down =
-posterior. The liver is on the left of the image, as a radiologist looks at it.
+`place` draws one patient from it; `phantoms` bends and paints. Image axes: x to the
+right, y down = posterior. The liver is on the left, as a radiologist looks at it.
 """
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 AIR, GAS, BONE, MARROW, FAT, SKIN, MUSCLE, CANAL = range(8)
 LIVER, SPLEEN, KIDNEY, PANCREAS, BLOOD, BILE, BOWEL, CONTENT = range(8, 16)
@@ -131,3 +134,42 @@ ATLAS = {
         Ellipse(0.53, 0.28, 0.135, 0.18, -18, 0.05, 0.15, 20, 0.1),
     ),
 }
+
+
+def place(
+    key: Array, units: tuple[Array, Array, Array], level: Array
+) -> dict[str, tuple[Ellipse, Array]]:
+    """Draw one patient: every structure within the bounds of its jitter.
+
+    x' = (x + shift u) * unit,    a' = a (1 + scale u) (1 + growth * level) * radius,
+
+    with u ~ U(-1, 1) for each number by itself, growth the column `level` of the table.
+
+    Args:
+      key: PRNG key.
+      units: the trunk's half width, the body's half height and its mean radius,
+        scalars, pixels.
+      level: position in the slab of slices, scalar in [-1, 1].
+
+    Returns:
+      {name: (`Ellipse` of arrays [K] in pixels and radians, uniforms [K, 3] in [-1, 1]
+      that are free for other use)}, in the order of `ATLAS`.
+    """
+    unit_x, unit_y, radius = units
+    rows = np.array([e for group in ATLAS.values() for e in group], np.float32)
+    table = Ellipse(*rows.T)
+    u = jax.random.uniform(key, (len(rows), 8), minval=-1.0)
+    grow = radius * (1.0 + table.level * level)
+    placed = table._replace(
+        x=(table.x + table.shift * u[:, 0]) * unit_x,
+        y=(table.y + table.shift * u[:, 1]) * unit_y,
+        a=table.a * (1.0 + table.scale * u[:, 2]) * grow,
+        b=table.b * (1.0 + table.scale * u[:, 3]) * grow,
+        angle=jnp.deg2rad(table.angle + table.turn * u[:, 4]),
+    )
+    ends = np.cumsum([len(group) for group in ATLAS.values()])[:-1]
+    parts = zip(*(jnp.split(leaf, ends) for leaf in (*placed, u[:, 5:])), strict=True)
+    return {
+        name: (Ellipse(*part[:-1]), part[-1])
+        for name, part in zip(ATLAS, parts, strict=True)
+    }

@@ -2,9 +2,13 @@
 
 import os
 import pathlib
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 
 class ImageSet(NamedTuple):
@@ -37,6 +41,27 @@ class ImageSet(NamedTuple):
             return None if field is None else tuple(field[i] for i in index)
 
         return ImageSet(*map(pick, self))
+
+
+class Source(NamedTuple):
+    """Where training images come from.
+
+    Attributes:
+      draw: (arrays, key) -> one image [H, W, C] in [0, 1], traceable by jax.
+      arrays: a pytree that `draw` reads, () if it makes its images itself.
+    """
+
+    draw: Callable[[Any, Array], Array]
+    arrays: Any = ()
+
+
+def image_source(images: np.ndarray) -> Source:
+    """Return a source that draws uniformly from `images` [N, H, W, C] in [0, 1]."""
+
+    def draw(arrays, key):
+        return arrays[jax.random.randint(key, (), 0, arrays.shape[0])]
+
+    return Source(draw, jnp.asarray(images))
 
 
 def data_root(root: str = "") -> pathlib.Path:

@@ -137,10 +137,10 @@ def phantom(key: Array, size: int = 64) -> Phantom:
     canvas = _paint(canvas, flank, atlas.MUSCLE, value(atlas.MUSCLE))
     canvas = _paint(canvas, cavity, atlas.FAT, value(atlas.FAT) + strands)
 
-    # The table: {name: ellipses} and {name: distances [K, H, W]}.
+    # The table, {name: distances [K, H, W]}.
     level = between(-1.0, 1.0)
     units = (a + wall) / 0.9, half_height, jnp.sqrt(half_width * half_height)
-    placed = _place(key_table, units, level)
+    placed = atlas.place(key_table, units, level)
 
     @jax.vmap
     def distances(e):
@@ -243,28 +243,6 @@ def ellipse_distance(x: Array, y: Array, a: Array, b: Array, angle: Array) -> Ar
     p, q = (cos * x + sin * y) / a, (cos * y - sin * x) / b
     slope = jax.lax.rsqrt((p / a) ** 2 + (q / b) ** 2 + 1e-12)
     return 0.5 * (p * p + q * q - 1.0) * slope
-
-
-def _place(key, units, level):
-    """Jitter the atlas: {name: (`Ellipse` of arrays [K] in pixels, uniforms [K, 3])}."""
-    unit_x, unit_y, radius = units
-    rows = np.array([e for group in atlas.ATLAS.values() for e in group], np.float32)
-    table = atlas.Ellipse(*rows.T)
-    u = jax.random.uniform(key, (len(rows), 8), minval=-1.0)
-    grow = radius * (1.0 + table.level * level)
-    placed = table._replace(
-        x=(table.x + table.shift * u[:, 0]) * unit_x,
-        y=(table.y + table.shift * u[:, 1]) * unit_y,
-        a=table.a * (1.0 + table.scale * u[:, 2]) * grow,
-        b=table.b * (1.0 + table.scale * u[:, 3]) * grow,
-        angle=jnp.deg2rad(table.angle + table.turn * u[:, 4]),
-    )
-    ends = np.cumsum([len(group) for group in atlas.ATLAS.values()])[:-1]
-    parts = zip(*(jnp.split(leaf, ends) for leaf in (*placed, u[:, 5:])), strict=True)
-    return {
-        name: (atlas.Ellipse(*part[:-1]), part[-1])
-        for name, part in zip(atlas.ATLAS, parts, strict=True)
-    }
 
 
 def _paint(canvas, distance, tissue, value):

@@ -17,6 +17,9 @@ import numpy as np
 from jax import Array
 
 
+_LEAVES = ("params", "levels", "errors")
+
+
 class NetworkPrior:
     """A pytree of params and an error table; `net` and floats are static.
 
@@ -39,7 +42,7 @@ class NetworkPrior:
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_pytree_node(
-            cls, _flatten, functools.partial(_unflatten, cls)
+            cls, cls._flatten, functools.partial(cls._unflatten, cls)
         )
 
     def denoise(self, x: Array, sigma: Array) -> Array:
@@ -62,6 +65,17 @@ class NetworkPrior:
         shrink = jnp.minimum(sigma / self.levels[0], 1.0) ** 2
         table = jnp.interp(jnp.log(sigma), jnp.log(self.levels), jnp.log(self.errors))
         return shrink * jnp.exp(table)
+
+    def _flatten(self):
+        fields = vars(self)
+        static = tuple(sorted((k, v) for k, v in fields.items() if k not in _LEAVES))
+        return tuple(fields[k] for k in _LEAVES), static
+
+    @staticmethod
+    def _unflatten(cls, static, leaves):
+        prior = object.__new__(cls)
+        vars(prior).update(dict(static), **dict(zip(_LEAVES, leaves, strict=True)))
+        return prior
 
 
 class VPNetworkPrior(NetworkPrior):
@@ -97,18 +111,3 @@ def timestep_sigmas(betas) -> np.ndarray:
     """Return sigma_t = sqrt((1 - abar_t) / abar_t) for each timestep [T]."""
     log_abar = np.cumsum(np.log1p(-np.asarray(betas, np.float64)))
     return np.sqrt(np.expm1(-log_abar))
-
-
-_LEAVES = ("params", "levels", "errors")
-
-
-def _flatten(prior):
-    fields = vars(prior)
-    static = tuple(sorted((k, v) for k, v in fields.items() if k not in _LEAVES))
-    return tuple(fields[k] for k in _LEAVES), static
-
-
-def _unflatten(cls, static, leaves):
-    prior = object.__new__(cls)
-    vars(prior).update(dict(static), **dict(zip(_LEAVES, leaves, strict=True)))
-    return prior

@@ -1,0 +1,1 @@
+"""Out-of-distribution detectors, one file each; bigger is more anomalous."""

@@ -1,0 +1,52 @@
+"""The dumb controls: what a detector must beat before it is believed.
+
+Each is a map [H, W] from the same reconstruction, bigger = more anomalous. A lesion set
+placed inside bodies gives any map that is bright inside bodies a good score for nothing.
+"""
+
+import jax.numpy as jnp
+from jax import Array
+
+from klip_jax.types import Denoiser, LinearOperator
+
+
+def controls(
+    y: Array,
+    operator: LinearOperator,
+    prior: Denoiser,
+    mean: Array,
+    std: Array,
+    eligible: Array,
+    *,
+    sigma: float = 0.05,
+) -> dict[str, Array]:
+    """Return {name: map [H, W]}.
+
+    intensity, intensity_inverted: the reconstruction and its negative;
+    intensity_distance: |reconstruction - its median over eligible tissue|;
+    gradient: its squared gradient; residual: (A^T (y - A x))^2; posterior_std: spread of
+    the samples; denoised_distance: (x - D(x, sigma))^2, what the prior alone would move.
+
+    Args:
+      y: measurements [operator.out_shape].
+      operator: A.
+      prior: a denoiser.
+      mean, std: of the posterior samples [H, W, C].
+      eligible: where an anomaly could be [H, W]; where it is empty, the whole image.
+      sigma: noise level of `denoised_distance`, image units.
+    """
+    grey = mean.mean(-1)
+    tissue = jnp.where(eligible.any(), eligible, True)
+    median = jnp.nanmedian(jnp.where(tissue, grey, jnp.nan))
+    rows, columns = jnp.gradient(grey)
+    residual = operator.adjoint(y - operator(mean))
+    denoised = prior(mean, jnp.asarray(sigma, mean.dtype))
+    return {
+        "intensity": grey,
+        "intensity_inverted": -grey,
+        "intensity_distance": jnp.abs(grey - median),
+        "gradient": rows**2 + columns**2,
+        "residual": jnp.sum(residual**2, -1),
+        "posterior_std": jnp.sqrt(jnp.mean(std**2, -1)),
+        "denoised_distance": jnp.sum((mean - denoised) ** 2, -1),
+    }

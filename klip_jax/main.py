@@ -1,0 +1,146 @@
+"""`python -m klip_jax.main`: from measurements to a map of what does not belong.
+
+    python -m klip_jax.main                                   the default experiment
+    python -m klip_jax.main --config=configs/abdomen_ct.py    another one
+    ... --config.estimator.samples=16 --workdir=runs/sixteen  with changes
+
+--mode=detect     images or measurements -> maps, scores, p-values, report (default)
+--mode=calibrate  only the reference law
+--mode=report     rewrite the report of a workdir
+--mode=train      train the config's prior
+"""
+
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from absl import flags
+
+_YNN = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+# Convolutions on CPU train up to twice as fast so; XLA aborts on flags it does not know,
+# hence only for versions that were tried.
+if "XLA_FLAGS" not in os.environ and version("jaxlib") in ("0.10.0", "0.10.1"):
+    os.environ["XLA_FLAGS"] = _YNN
+
+import jax  # noqa: E402
+from ml_collections import config_flags  # noqa: E402
+
+import klip_jax  # noqa: E402
+from klip_jax import run, run_train, workdir  # noqa: E402
+from klip_jax.report import finish  # noqa: E402
+
+FLAGS = flags.FLAGS
+_DEFAULT = str(Path(klip_jax.__file__).parent / "default_config.py")
+config_flags.DEFINE_config_file("config", _DEFAULT, "The experiment, a file.")
+flags.DEFINE_string("workdir", "", "Where results go; default runs/<config name>.")
+flags.DEFINE_enum(
+    "mode", "detect", ["detect", "train", "calibrate", "report"], "What to do."
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status (2: nothing was run)."""
+    try:
+        _parse(sys.argv if argv is None else argv)
+        _cache_compilations()
+        settings, folder = FLAGS.config.to_dict(), Path(FLAGS.workdir or _workdir())
+        if FLAGS.mode == "train":
+            start = _announce_training(settings, folder)
+        elif FLAGS.mode == "report":
+            workdir.read_config(folder)
+            start = lambda: _report(folder)  # noqa: E731
+        else:
+            job = run.prepare(settings, folder)
+            start = _announce(job, FLAGS.mode)
+    except (ValueError, OSError) as error:
+        print(f"klip_jax: {_one_line(error)}", file=sys.stderr)
+        return 2
+    start()
+    return 0
+
+
+def _parse(argv):
+    try:
+        extra = FLAGS(argv)[1:]
+    except (flags.Error, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"command line: {_one_line(error)}") from None
+    if extra:
+        raise ValueError(
+            f"command line: what is {extra[0]!r}? settings are --config.a=b"
+        )
+
+
+def _workdir():
+    path = Path(config_flags.get_config_filename(FLAGS["config"]))
+    name = "phantom_ct" if str(path) == _DEFAULT else path.stem
+    return f"runs/{name}_train" if FLAGS.mode == "train" else f"runs/{name}"
+
+
+def _cache_compilations():
+    """Keep compiled programs between runs, unless the user chose where."""
+    if not jax.config.jax_compilation_cache_dir:
+        home = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+        jax.config.update("jax_compilation_cache_dir", f"{home}/klip_jax")
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _announce(job, mode):
+    """Print what will be done and how long it takes; return the function that does it."""
+    law = run.find_law(job)
+    wanted = job.settings["calibration"]["draws"]
+    draws = max(0, wanted - (0 if law is None else len(law.scores)))
+    images = len(run.remaining(job)) if mode == "detect" else 0
+    calls = job.estimator.network_calls
+    seconds = run.seconds_per_image(job) * (images + draws)
+    print(f"klip_jax {klip_jax.__version__}, {workdir.versions()['device']}")
+    if mode == "detect":
+        print(
+            f"  images          {images} to do of {len(job.ids)}, {calls} network calls each"
+        )
+    cached = "cached" if not draws else f"{draws} draws of the model to do"
+    print(
+        f"  reference law   {cached}" if wanted else "  reference law   none asked for"
+    )
+    print(f"  expected time   {_duration(seconds)}, besides compiling")
+    print(f"  results in      {job.folder}", flush=True)
+
+    def start():
+        law = run.reference_law(job) if wanted else None
+        if mode == "detect":
+            run.detect(job, law)
+            _report(job.folder)
+
+    return start
+
+
+def _announce_training(settings, folder):
+    recipe = settings["train"]["recipe"]
+    print(f"klip_jax {klip_jax.__version__}, {workdir.versions()['device']}")
+    print(f"  training        {recipe['steps']} steps of {recipe['batch']} images")
+    print(f"  results in      {folder}", flush=True)
+    return lambda: print(f"weights: {run_train.train_prior(settings, folder)}")
+
+
+def _report(folder):
+    metrics, page = finish(folder)
+    for name in ("localization_auroc", "detection_auroc"):
+        if name in metrics:
+            found = metrics[name]
+            interval = f"[{found['low']:.3f}, {found['high']:.3f}]"
+            print(f"{name:20s}{found['value']:.3f} {interval}")
+    print(f"report: {page}")
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip("'\"") or type(error).__name__
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

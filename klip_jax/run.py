@@ -1,0 +1,333 @@
+"""Work over many images: prepare everything, then one image after the other.
+
+`prepare` builds and checks all that can fail before anything is computed or written.
+Then every image is one file, so a killed run continues at the next image, and an image's
+numbers depend on its name and the seed, not on which images were run with it.
+"""
+
+import time
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from klip_jax import calibration, kl, workdir
+from klip_jax.build import build, load_prior
+from klip_jax.data.base import ImageSet, data_root
+from klip_jax.data.npz import read_arrays
+from klip_jax.detectors import klip
+from klip_jax.detectors.controls import controls
+from klip_jax.operators.base import Operator
+from klip_jax.parallel import shard_vmap
+from klip_jax.priors.base import NetworkPrior
+from klip_jax.results import ImageResult, read_images, write_image
+
+
+class Job(NamedTuple):
+    """Everything a run needs, built and checked.
+
+    Attributes:
+      folder: the workdir.
+      settings: the resolved config as plain data.
+      prior, operator, noise_std, estimator: what is run.
+      images: the image set; None if only measurements are given.
+      measurements: y [N, *operator.out_shape]; None if they are simulated.
+      ids: names of the images.
+      law_fingerprint: of the reference law that fits.
+    """
+
+    folder: Path
+    settings: dict
+    prior: NetworkPrior
+    operator: Operator
+    noise_std: float
+    estimator: klip.Settings
+    images: ImageSet | None
+    measurements: np.ndarray | None
+    ids: tuple[str, ...]
+    law_fingerprint: str
+
+
+def prepare(settings: dict, folder) -> Job:
+    """Build and check a job.
+
+    Args:
+      settings: the resolved config as nested dicts of plain data.
+      folder: the workdir; made if it is absent.
+
+    Raises:
+      ValueError, OSError: one sentence on what is wrong and what to do.
+    """
+    weights = workdir.shipped(settings["prior"]["weights"], "phantom_ct.safetensors")
+    prior, record = load_prior(weights)
+    shape = tuple(record["image_shape"])
+    estimator = klip.Settings(**settings["estimator"])
+    estimator.check(shape)
+    noise_std = float(settings["noise_std"])
+    if not noise_std > 0:
+        raise ValueError(f"noise_std={noise_std}: must be positive; KL diverges at 0")
+    if settings["images_at_once"] < 1:
+        raise ValueError(f"images_at_once={settings['images_at_once']}: at least 1")
+    operator = build("operators", settings["operator"], shape)
+    images, measurements, ids = _load_data(settings["data"], shape, operator)
+    described = {k: settings[k] for k in ("operator", "noise_std", "estimator", "seed")}
+    described["prior_steps"] = settings["calibration"]["steps"]
+    law = calibration.fingerprint(prior.params, described)
+    workdir.claim(folder, settings)
+    return Job(
+        Path(folder),
+        settings,
+        prior,
+        operator,
+        noise_std,
+        estimator,
+        images,
+        measurements,
+        ids,
+        law,
+    )
+
+
+def remaining(job: Job) -> list[int]:
+    """Return the indices of the images that have no result yet."""
+    done = {result.image_id for result in read_images(job.folder)}
+    return [i for i, name in enumerate(job.ids) if name not in done]
+
+
+def seconds_per_image(job: Job) -> float:
+    """Estimate the time of one image by timing the network on N samples."""
+    call = jax.jit(jax.vmap(job.prior, (0, None)))
+    n = job.estimator.samples
+    x = jnp.full((n, *job.operator.in_shape), 0.5)
+    call(x, jnp.float32(0.1)).block_until_ready()
+    start = time.perf_counter()
+    call(x, jnp.float32(0.1)).block_until_ready()
+    return (time.perf_counter() - start) * job.estimator.network_calls / n
+
+
+def find_law(job: Job) -> calibration.ReferenceLaw | None:
+    """Return the cached reference law that fits this job, whole or begun, or None."""
+    file = job.settings["calibration"]["law"]
+    for path in (
+        workdir.shipped(file, "phantom_ct_law.npz"),
+        job.folder / "reference_law.npz",
+    ):
+        law = calibration.load_law(path)
+        if law is not None and law.fingerprint == job.law_fingerprint:
+            return law
+    return None
+
+
+def reference_law(job: Job, *, progress: bool = True) -> calibration.ReferenceLaw:
+    """Return the law of M draws of the model, computing those that are missing.
+
+    The file grows as draws are made, so a killed run continues.
+    """
+    wanted = job.settings["calibration"]["draws"]
+    law = find_law(job)
+    if law is None:
+        grid = [side // job.estimator.block for side in job.operator.in_shape[:2]]
+        empty = np.zeros((0,), np.float32), np.zeros((0, *grid), np.float32)
+        law = calibration.ReferenceLaw(*empty, job.law_fingerprint)
+    steps = job.settings["calibration"]["steps"]
+    root = jax.random.fold_in(jax.random.key(job.settings["seed"]), _number("law"))
+
+    def draw(prior, operator, key):
+        key_draw, key_estimate = jax.random.split(key)
+        _, y = calibration.prior_predictive(
+            key_draw, operator, job.noise_std, prior, steps=steps
+        )
+        found = klip.estimate(
+            key_estimate, y, operator, job.noise_std, prior, job.estimator
+        )
+        score = klip.detection(found.levels, job.estimator).score
+        return score, klip.chosen_map(found.levels, job.estimator)
+
+    draw_all = shard_vmap(draw, shared=2)
+    at_once = job.settings["images_at_once"] * jax.device_count()
+    first = len(law.scores)
+    bar = tqdm(
+        total=wanted,
+        initial=min(first, wanted),
+        unit="draw",
+        desc="reference law",
+        disable=not progress or first >= wanted,
+    )
+    for start in range(first, wanted, at_once):
+        keys = jax.vmap(lambda m: jax.random.fold_in(root, m))(
+            start + jnp.arange(at_once)
+        )
+        scores, maps = draw_all(job.prior, job.operator, keys)
+        law = law._replace(
+            scores=np.append(law.scores, scores),
+            block_maps=np.concatenate([law.block_maps, np.asarray(maps)]),
+        )
+        if len(law.scores) % 8 < at_once or start + at_once >= wanted:
+            calibration.save_law(job.folder / "reference_law.npz", law)
+        bar.update(at_once)
+    bar.close()
+    return law._replace(scores=law.scores[:wanted], block_maps=law.block_maps[:wanted])
+
+
+def detect(
+    job: Job, law: calibration.ReferenceLaw | None, *, progress: bool = True
+) -> None:
+    """Run every image that has no result yet; each one is written as it is ready.
+
+    Args:
+      job: see `prepare`.
+      law: gives the p-values; None leaves them out.
+      progress: show a bar with the time left.
+    """
+    todo = remaining(job)
+    at_once = job.settings["images_at_once"] * jax.device_count()
+    per_position = job.settings["calibration"]["per_position"]
+    position = (
+        None if law is None or not per_position else calibration.position_law(law)
+    )
+    null = (
+        None if law is None else calibration.score_law(law, job.estimator.top, position)
+    )
+
+    def one(prior, operator, position, key, y, eligible):
+        found = klip.estimate(key, y, operator, job.noise_std, prior, job.estimator)
+        detection = klip.detection(found.levels, job.estimator, position)
+        simple = controls(y, operator, prior, found.mean, found.std, eligible)
+        return found, detection, simple, operator.naive_inverse(y)
+
+    one_of_many = shard_vmap(one, shared=3)
+    simulate = jax.jit(_simulate)
+    bar = tqdm(
+        total=len(job.ids),
+        initial=len(job.ids) - len(todo),
+        unit="image",
+        desc="detect",
+        disable=not progress,
+    )
+    for start in range(0, len(todo), at_once):
+        chunk = todo[start : start + at_once]
+        # The last chunk is filled up, so that every call has the compiled shape.
+        index = chunk + [chunk[-1]] * (at_once - len(chunk))
+        began = time.perf_counter()
+        root = jax.random.key(job.settings["seed"])
+        keys = jnp.stack([jax.random.fold_in(root, _number(job.ids[i])) for i in index])
+        keys = jax.vmap(jax.random.split)(keys)
+        if job.measurements is None:
+            y = jnp.stack(
+                [
+                    simulate(
+                        keys[n, 0], job.operator, job.images.images[i], job.noise_std
+                    )
+                    for n, i in enumerate(index)
+                ]
+            )
+        else:
+            y = jnp.asarray(job.measurements[index])
+        eligible = jnp.asarray(_eligible(job, index))
+        out = one_of_many(job.prior, job.operator, position, keys[:, 1], y, eligible)
+        out = jax.tree.map(np.asarray, out)
+        seconds = (time.perf_counter() - began) / len(chunk)
+        for n, i in enumerate(chunk):
+            result = _result(job, i, jax.tree.map(lambda a, n=n: a[n], out), seconds)
+            p = (
+                float("nan")
+                if null is None
+                else calibration.p_value(result.score, null)
+            )
+            write_image(job.folder, result._replace(p_value=p))
+            bar.update()
+    bar.close()
+
+
+def _simulate(key, operator, x, noise_std):
+    noise = jax.random.normal(key, operator.out_shape)
+    return operator(x) + noise_std * noise
+
+
+def _eligible(job, index):
+    height, width, _ = job.operator.in_shape
+    if job.images is None or job.images.eligible is None:
+        return np.zeros((len(index), height, width), bool)
+    return job.images.eligible[index]
+
+
+def _result(job, i, out, seconds):
+    found, detection, simple, naive = out
+    arrays = {
+        "heatmap": detection.heatmap,
+        "levels": np.geomspace(*job.estimator.window, job.estimator.levels),
+        "blocks": found.levels.blocks,
+        "mean": found.mean,
+        "std": found.std,
+        "naive": naive,
+    }
+    for name, control in simple.items():
+        blocks = kl.block_sum(control, job.estimator.block)
+        arrays[f"control_{name}"] = control
+        arrays[f"control_score_{name}"] = kl.top_mean(blocks, job.estimator.top)
+    group = ""
+    if job.images is not None:
+        group = job.images.groups[i]
+        known = {
+            "truth": job.images.images,
+            "mask": job.images.masks,
+            "eligible": job.images.eligible,
+            "body": job.images.body,
+            "patient": job.images.patients,
+        }
+        arrays |= {k: np.asarray(v[i]) for k, v in known.items() if v is not None}
+    return ImageResult(
+        image_id=job.ids[i],
+        group=group,
+        score=float(detection.score),
+        stderr=float(detection.stderr),
+        p_value=float("nan"),
+        network_calls=job.estimator.network_calls,
+        seconds=seconds,
+        first_bad_step=int(found.first_bad_step),
+        arrays={k: np.asarray(v) for k, v in arrays.items()},
+    )
+
+
+def _load_data(data: dict, shape, operator):
+    """Return (images or None, measurements or None, ids)."""
+    if not data["measurements"]:
+        keys = {k: v for k, v in data.items() if k != "measurements"}
+        images = build("data", keys)
+        if images.images.shape[1:] != shape:
+            raise ValueError(
+                f"the images are {images.images.shape[1:]}, but the prior's weights are "
+                f"for {shape}; give fitting data or --config.prior.weights"
+            )
+        return images, None, images.ids
+    path = Path(data["measurements"])
+    path = path if path.is_file() else data_root(data["root"]) / path
+    if not path.is_file():
+        raise FileNotFoundError(f"{data['measurements']}: no such measurements")
+    arrays = read_arrays(path)
+    if "y" not in arrays:
+        raise ValueError(f"{path}: no array 'y'; it has {sorted(arrays)}")
+    y = np.asarray(arrays["y"], np.float32)
+    y = y[None] if y.shape == operator.out_shape else y
+    if y.shape[1:] != operator.out_shape:
+        raise ValueError(
+            f"{path}: y is {y.shape}, but the operator of the config measures "
+            f"[N, {', '.join(map(str, operator.out_shape))}]; check its geometry"
+        )
+    if not np.isfinite(y).all():
+        raise ValueError(f"{path}: y holds values that are NaN or infinite")
+    ids = tuple(f"y_{i:04d}" for i in range(len(y)))
+    if "ids" in arrays:
+        ids = tuple(str(name) for name in arrays["ids"])
+    if len(set(ids)) != len(y):
+        raise ValueError(f"{path}: {len(y)} measurements need as many different ids")
+    return None, y, ids
+
+
+def _number(name: str) -> int:
+    """A stable number of a name, to fold into a key."""
+    return zlib.crc32(name.encode())

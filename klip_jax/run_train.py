@@ -1,0 +1,129 @@
+"""Train a prior from a config and export it: weights, error table, samples, record."""
+
+import functools
+import io
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from klip_jax import sde, train, workdir
+from klip_jax.build import build, empty_params, load_prior, resolve
+from klip_jax.checkpoint import check_fit, load_weights, save_weights, write_atomically
+from klip_jax.data.base import Source, image_source
+from klip_jax.guidance.base import NoMeasurement
+from klip_jax.priors.base import NetworkPrior
+from klip_jax.sample import sample
+from klip_jax.samplers.ancestral import ancestral
+
+ERROR_LEVELS = tuple(float(s) for s in np.geomspace(0.002, 20.0, 24))
+"""Noise levels of the error table, image units."""
+
+
+def train_prior(settings: dict, folder, *, progress: bool = True) -> Path:
+    """Train to the end of the recipe and export; resumes where a killed run stopped.
+
+    Args:
+      settings: the resolved config; its part `train` says what to train on what.
+      folder: the workdir. `checkpoints/` and `train.csv` grow, then `weights.safetensors`
+        and `samples.png` appear.
+      progress: show a bar with loss and images a second.
+
+    Returns:
+      The path of the weights.
+
+    Raises:
+      ValueError, OSError: one sentence on what is wrong, before anything is trained.
+      FloatingPointError: if the loss stops being finite.
+    """
+    part = settings["train"]
+    recipe = train.Recipe(**part["recipe"])
+    source = as_source(build("data", part["data"]))
+    shape = jax.eval_shape(source.draw, source.arrays, jax.random.key(0)).shape
+    net = build("nets", part["net"])
+    expected = empty_params(net, shape)
+    make_prior = functools.partial(_make_prior, part["prior"], net)
+    if part["init"]:
+        params, _ = load_weights(part["init"])
+        check_fit(part["init"], params, expected)
+    else:
+        key = jax.random.key(recipe.seed)
+        params = jax.jit(net.init)(key, jnp.zeros(shape), jnp.float32(0))
+    test = build("data", part["test"])
+    workdir.claim(folder, settings)
+    state = train.train(folder, params, source, make_prior, recipe, progress=progress)
+    return export(Path(folder), state, make_prior, source, test.images, part)
+
+
+def export(folder: Path, state, make_prior, source, test_images, part: dict) -> Path:
+    """Write weights.safetensors and samples.png of a training state.
+
+    The record holds the network, the prior, the recipe, the device and the expected
+    error per level on training and on held-out images.
+    """
+    prior = make_prior(state.ema)
+    keys = jax.random.split(jax.random.key(1), len(test_images))
+    draw = jax.jit(jax.vmap(source.draw, (None, 0)))
+    errors = {
+        name: train.denoising_errors(prior, images, np.array(ERROR_LEVELS)).tolist()
+        for name, images in (
+            ("train", np.asarray(draw(source.arrays, keys))),
+            ("test", test_images),
+        )
+    }
+    record = {
+        "net": part["net"],
+        "prior": part["prior"],
+        "image_shape": list(test_images.shape[1:]),
+        # The estimators use the error on training images: test images stay unseen.
+        "errors": {"levels": list(ERROR_LEVELS), "errors": errors["train"], **errors},
+        "training": {
+            "data": part["data"],
+            "init": part["init"],
+            "recipe": part["recipe"],
+            "step": int(state.step),
+            "images": int(state.step) * part["recipe"]["batch"],
+            "versions": workdir.versions(),
+            "git": workdir.git_commit(),
+        },
+    }
+    path = folder / "weights.safetensors"
+    save_weights(path, state.ema, record)
+    prior, _ = load_prior(path)
+    write_atomically(folder / "samples.png", sample_grid(prior, test_images.shape[1:]))
+    return path
+
+
+def sample_grid(prior: NetworkPrior, shape, *, side: int = 6, steps: int = 50) -> bytes:
+    """Draw side^2 images from the prior by ancestral sampling; returns a PNG."""
+    sigmas = sde.karras_levels(steps, 0.01, 20.0)
+
+    @jax.jit
+    def draw(prior, keys):
+        return jax.vmap(
+            lambda key: (
+                sample(key, ancestral(), prior, NoMeasurement(), sigmas, shape).x
+            )
+        )(keys)
+
+    rows = [
+        np.asarray(draw(prior, jax.random.split(jax.random.key(row), side)))
+        for row in range(side)
+    ]
+    tiled = np.concatenate([np.concatenate(list(row), 1) for row in rows])
+    grey = np.uint8(np.clip(tiled, 0, 1) * 255).squeeze()
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def as_source(data) -> Source:
+    """Return `data` if it is a `Source`, else one that draws from its images."""
+    return data if isinstance(data, Source) else image_source(data.images)
+
+
+def _make_prior(config, net, params):
+    settings = {k: v for k, v in config.items() if k != "name"}
+    return resolve("priors", config["name"])(params, net, **settings)
