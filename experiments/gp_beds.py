@@ -10,6 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from checks import at_least, check
 
 from klip_jax import kl
 from klip_jax.guidance.exact import Exact
@@ -110,7 +111,7 @@ def false_alarms(maps, reference):
 
 
 def gp_checks():
-    """T11 and T12, each a dict of name, value, target, tolerance, ok."""
+    """T11 and T12."""
     covariance = prior_covariance()
     prior = Gaussian.from_covariance(
         jnp.zeros((SIDE, SIDE, 1)), jnp.asarray(covariance)
@@ -127,36 +128,16 @@ def gp_checks():
         ood, fit = slice(-IMAGES, None), slice(192)
 
         value, stderr = auroc(z_scores(coherent[ood], coherent[fit]), inside)
-        yield dict(
-            name=f"T11 {name}: z of the guidance-free coherent map, block AUROC",
-            value=value,
-            target=target,
-            tolerance=0.04,
+        yield check(
+            f"T11 {name}: z of the guidance-free coherent map, block AUROC",
+            *(value, target, 0.04),
             stderr=stderr,
             raw=auroc(coherent[ood], inside)[0],
-            ok=bool(abs(value - target) <= 0.04),
         )
         raw = auroc(guided[ood], inside)[0]
         z = auroc(z_scores(guided[ood], guided[fit]), inside)[0]
-        yield dict(
-            name=f"T11 {name}: full map, z - raw >= .04",
-            value=z - raw,
-            target=0.04,
-            tolerance=0,
-            raw=raw,
-            z=z,
-            ok=bool(z - raw >= 0.04),
-        )
+        yield at_least(f"T11 {name}: full map, z - raw", z - raw, 0.04, raw=raw, z=z)
         normal = coherent[SIMULATED:-IMAGES]
         blocks, whole = false_alarms(normal, coherent[:SIMULATED])
-        for what, value, target, tolerance in (
-            ("block FPR at p <= .05", blocks, 0.05, 0.02),
-            ("image FPR at 5 %", whole, 0.06, 0.06),
-        ):
-            yield dict(
-                name=f"T12 {name}: {what}",
-                value=value,
-                target=target,
-                tolerance=tolerance,
-                ok=bool(abs(value - target) <= tolerance),
-            )
+        yield check(f"T12 {name}: block FPR at p <= .05", blocks, 0.05, 0.02)
+        yield check(f"T12 {name}: image FPR at 5 %", whole, 0.06, 0.06)

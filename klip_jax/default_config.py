@@ -28,15 +28,16 @@ def get_config() -> ConfigDict:
             noise_std=0.1,
             prior=dict(weights=""),
             estimator=dict(
-                samples=8,
-                steps=25,
+                samples=6,
+                steps=20,
                 sigma_max=20.0,
                 sigma_min=0.01,
-                levels=8,
-                window=(0.015, 0.6),
+                levels=5,
+                window=(0.04, 0.4),
                 block=4,
+                scale=2.0,
                 map="coherent",
-                top=0.05,
+                top=0.02,
                 chunk=1,
             ),
             calibration=dict(draws=256, steps=50, per_position=False, law=""),
@@ -46,7 +47,7 @@ def get_config() -> ConfigDict:
                 net=dict(name="unet.UNet", channels=(48, 64, 128)),
                 prior=dict(name="edm.EDM", sigma_data=0.5),
                 test=dict(
-                    name="phantom_set.load", groups=("id",), per_group=256, seed=7
+                    name="phantom_set.load", groups=("id",), per_group=128, seed=7
                 ),
                 init="",
                 recipe=dict(

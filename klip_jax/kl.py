@@ -11,7 +11,8 @@ Two maps show where. `guided` is E (D_y - D)^2, all the information y gave there
 where the scanner looks. `coherent` is (E[x0 - D(x_s) | y])^2 / s^2, what y says beyond
 that; for a Gaussian prior it holds all dependence on y. It needs no likelihood score,
 because E[x0 - D_y] = 0. `coherent_guided` is (E[D_y - D])^2 / s^2, the same with a score.
-Both are U-statistics over the samples, unbiased, so they can be negative.
+Both are U-statistics over the samples, unbiased, so they can be negative. With `scale`
+the coherent maps keep only changes of that size in pixels (`smooth`).
 
 Reference: Kheirandish, Hong and Fridovich-Keil 2026 (KLIP); Kong et al. 2024 (pixel-wise
 information); Verdu 2010 (mismatched estimation).
@@ -23,6 +24,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from klip_jax.types import Denoiser, Likelihood, Reducer
@@ -97,6 +99,7 @@ def levels_kl(
     levels: Array,
     *,
     block: int = 1,
+    scale: float = 0.0,
     chunk: int = 1,
     signs: tuple[float, ...] = (1.0, -1.0),
 ) -> Levels:
@@ -114,6 +117,8 @@ def levels_kl(
       samples: draws of p(x|y) [N, H, W, C], N >= 3 for the jackknife.
       levels: noise levels [K], increasing, image units: the window.
       block: side of a block, pixels; divides H and W.
+      scale: standard deviation in pixels of a Gaussian filter on d and r before they are
+        squared in the coherent maps; 0 for none. See `smooth`.
       chunk: levels evaluated at once; divides K. Memory grows with it, not with K.
       signs: multipliers of each noise draw. An antithetic pair (1, -1) removes the
         part of r that is linear in z; (1,) is cheaper for the guided total alone.
@@ -147,12 +152,12 @@ def levels_kl(
             return energy, sum(r) / len(signs), sum(d) / len(signs)
 
         energy, r, d = jax.vmap(differences)(jnp.arange(n), samples)
+        r, d = smooth(r, scale), smooth(d, scale)
         maps, left_out = zip(
             _mean_and_left_out(energy), _coherent(r), _coherent(d), strict=True
         )
-        scale = 1 / sigma**2
         maps, left_out, own = (
-            scale * jnp.sum(m, -1)
+            jnp.sum(m, -1) / sigma**2
             for m in (jnp.stack(maps), jnp.stack(left_out, 1), energy)
         )
         return maps, block_sum(left_out, block), block_sum(own, block)
@@ -176,6 +181,28 @@ def levels_kl(
     ]
     (heatmap, left_out, own), blocks = jax.lax.scan(accumulate, carry, tuple(chunks))
     return Levels(heatmap, blocks.reshape(-1, 3, *grid), own, left_out)
+
+
+def smooth(images: Array, scale: float) -> Array:
+    """Filter [..., H, W, C] with a Gaussian of `scale` pixels; 0 changes nothing.
+
+    A coherent map is a score test: pixel by pixel it asks for any change, filtered it
+    asks for changes of about this size that go one way. Its sum is the part of the
+    coherent KL in those spatial frequencies, so maps of different scales are different
+    decompositions, not approximations of one another.
+
+    Raises:
+      ValueError: if scale is negative.
+    """
+    if scale < 0:
+        raise ValueError(f"scale={scale}: a filter's width in pixels is >= 0")
+    if scale == 0:
+        return images
+    rows, columns = (_gaussian_matrix(side, scale) for side in images.shape[-3:-1])
+    precise = jax.lax.Precision.HIGHEST
+    return jnp.einsum(
+        "ih,jw,...hwc->...ijc", rows, columns, images, precision=precise
+    )
 
 
 def path_kl(window: tuple[float, float] = (0.0, math.inf)) -> Reducer:
@@ -235,3 +262,9 @@ def _coherent(v):
     whole = (total**2 - squares) / (n * (n - 1))
     without = (total - v) ** 2 - (squares - v**2)
     return whole, without / ((n - 1) * (n - 2))
+
+
+def _gaussian_matrix(side, scale):
+    distance = np.arange(side)[:, None] - np.arange(side)
+    weights = np.exp(-0.5 * (distance / scale) ** 2)
+    return jnp.asarray(weights / weights.sum(1, keepdims=True), jnp.float32)

@@ -28,7 +28,6 @@ from ml_collections import config_flags  # noqa: E402
 
 import klip_jax  # noqa: E402
 from klip_jax import run, run_train, workdir  # noqa: E402
-from klip_jax.report import finish  # noqa: E402
 
 FLAGS = flags.FLAGS
 _DEFAULT = str(Path(klip_jax.__file__).parent / "default_config.py")
@@ -123,6 +122,8 @@ def _announce_training(settings, folder):
 
 
 def _report(folder):
+    from klip_jax.report import finish
+
     metrics, page = finish(folder)
     for name in ("localization_auroc", "detection_auroc"):
         if name in metrics:

@@ -24,7 +24,7 @@ from klip_jax.detectors.controls import controls
 from klip_jax.operators.base import Operator
 from klip_jax.parallel import shard_vmap
 from klip_jax.priors.base import NetworkPrior
-from klip_jax.results import ImageResult, read_images, write_image
+from klip_jax.results import ImageResult, finished, write_image
 
 
 class Job(NamedTuple):
@@ -94,7 +94,7 @@ def prepare(settings: dict, folder) -> Job:
 
 def remaining(job: Job) -> list[int]:
     """Return the indices of the images that have no result yet."""
-    done = {result.image_id for result in read_images(job.folder)}
+    done = finished(job.folder)
     return [i for i, name in enumerate(job.ids) if name not in done]
 
 

@@ -18,7 +18,7 @@ from klip_jax.priors.base import NetworkPrior
 from klip_jax.sample import sample
 from klip_jax.samplers.ancestral import ancestral
 
-ERROR_LEVELS = tuple(float(s) for s in np.geomspace(0.002, 20.0, 24))
+ERROR_LEVELS = tuple(float(s) for s in np.geomspace(0.005, 10.0, 16))
 """Noise levels of the error table, image units."""
 
 

@@ -33,20 +33,22 @@ class Settings(NamedTuple):
       levels: K noise levels of the estimator.
       window: their lowest and highest.
       block: side of a block, pixels.
+      scale: size of the changes that the coherent maps look for, pixels; 0 for any.
       map: one of `kl.MAPS`, what is shown and scored.
       top: share of blocks whose mean is the image score; 0 takes the largest block.
       chunk: levels evaluated at once.
     """
 
-    samples: int = 8
-    steps: int = 25
+    samples: int = 6
+    steps: int = 20
     sigma_max: float = 20.0
     sigma_min: float = 0.01
-    levels: int = 8
-    window: tuple[float, float] = (0.015, 0.6)
+    levels: int = 5
+    window: tuple[float, float] = (0.04, 0.4)
     block: int = 4
+    scale: float = 2.0
     map: str = "coherent"
-    top: float = 0.05
+    top: float = 0.02
     chunk: int = 1
 
     def check(self, image_shape: tuple[int, ...]) -> None:
@@ -63,6 +65,7 @@ class Settings(NamedTuple):
             f"here [{self.sigma_min}, {self.sigma_max}]": not (
                 self.sigma_min <= low < high <= self.sigma_max
             ),
+            f"scale={self.scale}: must be >= 0": self.scale < 0,
             f"map={self.map!r}: choose one of {kl.MAPS}": self.map not in kl.MAPS,
             f"top={self.top}: a share in [0, 1)": not 0 <= self.top < 1,
             f"chunk={self.chunk} does not divide levels={self.levels}": (
@@ -130,6 +133,7 @@ def estimate(
         chains.x,
         sde.log_levels(settings.levels, *settings.window),
         block=settings.block,
+        scale=settings.scale,
         chunk=settings.chunk,
     )
     bad = chains.first_bad_step

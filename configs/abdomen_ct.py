@@ -1,0 +1,37 @@
+"""Lesions, streaks and foreign texture in real abdominal CT slices.
+
+    python -m klip_jax.main --config=configs/abdomen_ct.py
+
+The operator and the noise of the default, on abdomen_ood_64: 40 in-distribution slices
+and 40 of each of three groups of anomalies. The prior was trained on the train split of
+abdomen_ct_64 alone; nothing was chosen on the test set.
+"""
+
+from klip_jax.default_config import get_config as default
+
+
+def get_config():
+    config = default()
+    greys = dict(root="", offset=50.0, scale=205.0)
+    with config.unlocked():
+        config.data = dict(
+            name="npz.load",
+            file="abdomen_ood_64.npz",
+            groups=("id", "lesion_mid", "lesion_high", "texture"),
+            per_group=40,
+            measurements="",
+            **greys,
+        )
+        config.prior.weights = "checkpoints/abdomen_ct_64.safetensors"
+        config.calibration.law = "checkpoints/abdomen_ct_64_law.npz"
+        config.train.data = dict(
+            name="npz.load", file="abdomen_ct_64.npz", split="train", **greys
+        )
+        config.train.test = dict(
+            name="npz.load",
+            file="abdomen_ct_64.npz",
+            split="test",
+            per_group=128,
+            **greys,
+        )
+    return config

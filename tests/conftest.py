@@ -1,0 +1,33 @@
+"""Eight fake devices, the reference problems of `experiments/beds.py`, and float64."""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAGS = os.environ.get("XLA_FLAGS", "")
+if "host_platform_device_count" not in FLAGS:  # before jax is imported
+    os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_force_host_platform_device_count=8"
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+sys.path.append(str(ROOT / "experiments"))
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes more than 2 s on two cores")
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def shared_data():
+    path = ROOT.parent / "shared"
+    if not path.is_dir():
+        pytest.skip(f"{path} is absent: this test needs the shared data")
+    return path

@@ -1,0 +1,134 @@
+"""DDPM as its paper writes it, and the same network in the sigma coordinate."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from klip_jax.guidance.dps import DPS
+from klip_jax.kl import path_kl
+from klip_jax.operators.mask import Mask
+from klip_jax.priors.base import timestep_sigmas
+from klip_jax.priors.epsilon import Epsilon
+from klip_jax.sample import sample
+from klip_jax.samplers.ancestral import ancestral
+
+T, SHAPE, NOISE_STD = 60, (8, 6, 2), 0.5
+BETAS = np.linspace(1e-3, 0.25, T)
+ALPHAS = 1 - BETAS
+ABAR = np.cumprod(ALPHAS)
+SEEN = np.arange(48).reshape(8, 6) % 3 > 0
+
+
+class Net(nn.Module):
+    """Near the exact network of white images, with a nonlinear term that uses t."""
+
+    @nn.compact
+    def __call__(self, x_t, t):
+        abar = jnp.exp(jnp.interp(t, np.arange(T), np.log(ABAR)))
+        angle = t * jnp.array([0.03, 0.1, 0.3], x_t.dtype)
+        near = jnp.concatenate([x_t, jnp.roll(x_t, 1, 0), jnp.roll(x_t, 1, 1)], -1)
+        h = nn.Dense(8)(near) + nn.Dense(8)(jnp.sin(angle))
+        bend = nn.Dense(x_t.shape[-1])(nn.tanh(h))
+        return jnp.sqrt(1 - abar) * (x_t + jnp.sqrt(abar) * bend)
+
+
+def ddpm_loop(net, params, y, x_t, noises):
+    """Algorithm 2 of Ho et al. 2020 with DPS guidance, x_t and x0 in [-1, 1].
+
+    The measurement is of (x0 + 1) / 2. Returns what each step did, highest t first.
+    """
+    betas, alphas, abars = (jnp.asarray(a, x_t.dtype) for a in (BETAS, ALPHAS, ABAR))
+
+    def step(x_t, inputs):
+        t, z = inputs
+        beta, alpha, abar = betas[t], alphas[t], abars[t]
+
+        def predict(x_t):
+            eps = net.apply(params, x_t, t.astype(x_t.dtype))
+            return eps, (x_t - jnp.sqrt(1 - abar) * eps) / jnp.sqrt(abar)
+
+        def log_likelihood(x_t):
+            _, x0 = predict(x_t)
+            return -jnp.sum((y - ((x0 + 1) / 2)[SEEN]) ** 2) / (2 * NOISE_STD**2)
+
+        eps, x0 = predict(x_t)
+        mean = (x_t - beta / jnp.sqrt(1 - abar) * eps) / jnp.sqrt(alpha)
+        shift = beta / jnp.sqrt(alpha) * jax.grad(log_likelihood)(x_t)
+        before = jnp.where(t > 0, abars[t - 1], 1.0)
+        variance = (1 - before) / (1 - abar) * beta
+        energy = jnp.sum(shift**2, -1) / (2 * variance)
+        x_next = mean + shift + jnp.sqrt(variance) * z
+        return x_next, (x_t, x0, x_next, jnp.where(t > 0, energy, 0))
+
+    return jax.lax.scan(step, x_t, (jnp.arange(T)[::-1], noises))[1]
+
+
+def both(key):
+    """Run DDPM and this package; pairs (found, expected) of a step and of a chain."""
+    net, sampler = Net(), ancestral()
+    params = net.init(jax.random.key(0), jnp.zeros(SHAPE), jnp.zeros(()))
+    y = jax.random.uniform(jax.random.key(1), (int(SEEN.sum()), SHAPE[-1]))
+    prior = Epsilon(params, net, betas=BETAS)
+    likelihood = DPS(Mask(SHAPE, SEEN), y, jnp.asarray(NOISE_STD))
+    # In [0, 1] the noise levels are half those in [-1, 1].
+    sigmas = jnp.append(jnp.asarray(timestep_sigmas(BETAS)[::-1] / 2), 0.0)
+    step_keys = jax.vmap(lambda i: jax.random.fold_in(key, i + 1))(jnp.arange(T))
+    noises = jax.vmap(lambda k: jax.random.normal(k, SHAPE, sigmas.dtype))(step_keys)
+    x = sampler.init(jax.random.fold_in(key, 0), SHAPE, sigmas[0])
+
+    def to_vp(x, abar):  # [0, 1] and x0 + sigma z -> [-1, 1] and sqrt(abar) (...)
+        return jnp.sqrt(jnp.asarray(abar, x.dtype)) * (2 * x - 1)
+
+    start = to_vp(x, ABAR[-1])
+    states, x0s, nexts, energies = ddpm_loop(net, params, y, start, noises)
+
+    # One step at a time, each from the state where DDPM stood.
+    abar = jnp.asarray(ABAR[::-1].reshape(-1, 1, 1, 1), sigmas.dtype)
+    before = np.append(ABAR[-2::-1], 1.0).reshape(-1, 1, 1, 1)
+    ve = (states / jnp.sqrt(abar) + 1) / 2
+    step = jax.vmap(lambda k, x, s, s2: sampler.step(k, x, prior, likelihood, s, s2))
+    found, info = step(step_keys, ve, sigmas[:-1], sigmas[1:])
+    own = jnp.sum(info.shift**2, -1)[:-1] / (2 * info.noise_var[:-1, None, None])
+    steps = [
+        (2 * info.x0 - 1, x0s),
+        (to_vp(found, before), nexts),
+        (own[..., None], energies[:-1, ..., None]),
+    ]
+    chain = sample(key, sampler, prior, likelihood, sigmas, SHAPE, path_kl())
+    whole = [
+        (2 * chain.x - 1, nexts[-1]),
+        (chain.reduced[..., None], energies.sum(0)[..., None]),
+    ]
+    return steps, whole
+
+
+def gaps(pairs):
+    """Return the largest relative distance between two images of each pair."""
+
+    def norm(a):
+        return np.sqrt(np.sum(np.asarray(a, np.float64) ** 2, (-3, -2, -1)))
+
+    return [np.max(norm(found - other) / norm(other)) for found, other in pairs]
+
+
+def test_ddpm_is_ancestral_sampling_in_sigma(x64):
+    steps, whole = jax.jit(both)(jax.random.key(2))
+    assert max(gaps(steps)) <= 1e-10 and max(gaps(whole)) <= 1e-9
+
+
+def test_ddpm_is_ancestral_sampling_in_sigma_in_float32():
+    steps, whole = jax.jit(both)(jax.random.key(2))
+    assert max(gaps(steps)) <= 2e-5 and max(gaps(whole)) <= 1e-5
+
+
+@pytest.mark.parametrize("t", [0, 7, T - 1])
+def test_network_is_called_at_its_own_timestep(t, x64):
+    net = Net()
+    params = net.init(jax.random.key(0), jnp.zeros(SHAPE), jnp.zeros(()))
+    sigma = timestep_sigmas(BETAS)[t]
+    x_t = jax.random.normal(jax.random.key(3), SHAPE)
+    prior = Epsilon(params, net, betas=BETAS)
+    found = prior.output(x_t / np.sqrt(ABAR[t]), jnp.asarray(sigma))
+    np.testing.assert_allclose(found, net.apply(params, x_t, jnp.float64(t)), 1e-10)

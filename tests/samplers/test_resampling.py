@@ -1,0 +1,54 @@
+import beds
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from klip_jax import sde
+from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
+from klip_jax.kl import path_kl
+from klip_jax.sample import sample
+from klip_jax.samplers.resampling import resampling
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def run(bed, n, n_levels):
+    sigmas = jnp.append(sde.log_levels(n_levels, 0.02, 20.0)[::-1], 0.0)
+    likelihood = bed.measured(ConditionalGaussian)
+
+    @jax.jit
+    def chains(prior, likelihood, keys):
+        return jax.vmap(
+            lambda key: sample(
+                key, resampling(), prior, likelihood, sigmas, bed.shape, path_kl()
+            )
+        )(keys)
+
+    return chains(bed.prior, likelihood, jax.random.split(jax.random.key(0), n))
+
+
+@pytest.mark.parametrize("n_levels", [3, 12])
+def test_draws_the_exact_posterior_of_a_white_prior(n_levels):
+    bed, n = beds.white(), 10_000
+    centred = run(bed, n, n_levels).x.reshape(n, -1) - bed.posterior.mean.ravel()
+    covariance = bed.posterior.covariance
+    spread = jnp.diag(covariance)
+    assert jnp.all(jnp.abs(centred.mean(0)) <= 4.5 * jnp.sqrt(spread / n))
+    stderr = jnp.sqrt((covariance**2 + jnp.outer(spread, spread)) / n)
+    assert jnp.all(jnp.abs(centred.T @ centred / n - covariance) <= 4.5 * stderr)
+
+
+def test_has_no_path_kl():
+    assert not run(beds.white(), 3, 4).reduced.any()
+
+
+def test_shift_is_the_move_of_the_conditional_mean():
+    bed, sigma = beds.white(), 0.4
+    x = bed.prior.sample(jax.random.key(1))
+    _, info = resampling().step(
+        jax.random.key(2), x, bed.prior, bed.measured(ConditionalGaussian), sigma, 0.0
+    )
+    expected = bed.posterior(x, sigma) - bed.prior(x, sigma)
+    np.testing.assert_allclose(info.shift, expected, atol=1e-10)
+    np.testing.assert_allclose(info.x0, bed.prior(x, sigma), atol=1e-12)
