@@ -41,7 +41,7 @@ def verdict(metrics: dict, question: str) -> tuple[str, bool]:
         sentence += f"no control beats the {subject}; the closest is {name_of(best)} "
         sentence += numbers
     if len(wins) > 1:
-        sentence += f", {len(wins)} of {len(controls)} controls do"
+        sentence += f"; {len(wins)} of {len(controls)} controls do"
     if difference["low"] <= 0 <= difference["high"]:
         sentence += "; these images do not settle it"
     return f"{sentence}.", bool(wins)

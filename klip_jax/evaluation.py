@@ -137,11 +137,18 @@ def _detection(found, left_out, known):
         return
     scores = {_OURS: np.array([r.score for r in known])}
     for name in found["controls"]:
+        if name == TEMPLATE:
+            continue
         values = np.array([score_controls(r).get(name, np.nan) for r in known])
         if np.isfinite(values).all():
             scores[name] = values
         else:
             left_out.append(f"Detection by {name}: not every image has its score.")
+    if TEMPLATE in found["controls"]:
+        left_out.append(
+            "Detection by the position template: it does not look at the image, so it "
+            "has no score."
+        )
     clusters = _clusters(known)
     statistics = {name: metrics.auroc_of(v, is_ood) for name, v in scores.items()}
     _compare(found, "detection_auroc", statistics, clusters)

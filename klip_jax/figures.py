@@ -24,8 +24,8 @@ GROUPS = (RED, "#d98a00", "#7b4fa3", "#2e8b57", "#8a5a3c", "#c2508c")
 OUTLINE, DARK_OUTLINE = "#00d5c8", "#00897f"
 MAPS = ("guided", "coherent", "coherent guided")
 DPI = 100
-# In inches: a panel's width, about; space between; title; bar with its numbers.
-PANEL, GAP, HEAD, BAR = 1.92, 0.07, 0.52, 0.64
+# In inches: a panel's width, about; space between; above, below; bar with numbers.
+PANEL, GAP, HEAD, FOOT, BAR = 1.92, 0.07, 0.52, 0.05, 0.64
 
 
 def color_limits(results: Sequence[ImageResult]) -> tuple[float, float]:
@@ -70,11 +70,11 @@ def image_figure(
     zoom = max(1, round(PANEL * DPI / heatmap.shape[1]))
     wide = zoom * heatmap.shape[1] / DPI if heatmap.shape[1] <= 384 else 2 * PANEL
     tall = wide * heatmap.shape[0] / heatmap.shape[1]
-    size = panels * (wide + GAP) - GAP + BAR, tall + HEAD
+    size = panels * (wide + GAP) - GAP + BAR, tall + HEAD + FOOT
     figure = Figure(size, dpi=DPI)
 
     def axes(left, width=wide, title=""):
-        box = left / size[0], 0, width / size[0], tall / size[1]
+        box = left / size[0], FOOT / size[1], width / size[0], tall / size[1]
         ax = figure.add_axes(box, xticks=[], yticks=[])
         ax.set_title(title, fontsize=8, color=QUIET, loc="left", pad=3)
         ax.spines[:].set_visible(False)
@@ -184,6 +184,11 @@ def plus_minus(value: float, error: float) -> str:
     return f"{value:.{places}f} \N{PLUS-MINUS SIGN} {error:.{places}f}"
 
 
+def p_text(p: float) -> str:
+    """Return "= 0.036" or "< 0.001"."""
+    return f"= {p:.3f}" if p >= 0.001 else "< 0.001"
+
+
 def _draw_roc(ax, known, is_ood):
     scores = {"KLIP": np.array([r.score for r in known])}
     for name in score_controls(known[0]):
@@ -252,7 +257,7 @@ def _heading(figure, size, result):
     )
     score = f"score {plus_minus(result.score, result.stderr)}"
     if np.isfinite(result.p_value):
-        score += f"    p = {result.p_value:.2g}"
+        score += f"    p {p_text(result.p_value)}"
     if result.first_bad_step >= 0:
         score += f"    not finite from step {result.first_bad_step}"
     figure.text(

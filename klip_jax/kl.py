@@ -200,9 +200,7 @@ def smooth(images: Array, scale: float) -> Array:
         return images
     rows, columns = (_gaussian_matrix(side, scale) for side in images.shape[-3:-1])
     precise = jax.lax.Precision.HIGHEST
-    return jnp.einsum(
-        "ih,jw,...hwc->...ijc", rows, columns, images, precision=precise
-    )
+    return jnp.einsum("ih,jw,...hwc->...ijc", rows, columns, images, precision=precise)
 
 
 def path_kl(window: tuple[float, float] = (0.0, math.inf)) -> Reducer:

@@ -22,26 +22,29 @@ _YNN = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
 # hence only for versions that were tried.
 if "XLA_FLAGS" not in os.environ and version("jaxlib") in ("0.10.0", "0.10.1"):
     os.environ["XLA_FLAGS"] = _YNN
+# Programs from the compilation cache are greeted with pages about CPU features.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jax  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
 import klip_jax  # noqa: E402
 from klip_jax import run, run_train, workdir  # noqa: E402
+from klip_jax.report import finish  # noqa: E402
 
 FLAGS = flags.FLAGS
 _DEFAULT = str(Path(klip_jax.__file__).parent / "default_config.py")
-config_flags.DEFINE_config_file("config", _DEFAULT, "The experiment, a file.")
+config_flags.DEFINE_config_file("config", None, "The experiment, a file.")
 flags.DEFINE_string("workdir", "", "Where results go; default runs/<config name>.")
 flags.DEFINE_enum(
     "mode", "detect", ["detect", "train", "calibrate", "report"], "What to do."
 )
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Run the command line; returns the exit status (2: nothing was run)."""
     try:
-        _parse(sys.argv if argv is None else argv)
+        _parse()
         _cache_compilations()
         settings, folder = FLAGS.config.to_dict(), Path(FLAGS.workdir or _workdir())
         if FLAGS.mode == "train":
@@ -59,10 +62,18 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parse(argv):
+def _parse():
+    named = [a for a in sys.argv[1:] if a.lstrip("-").split("=")[0] == "config"]
+    if not named:
+        sys.argv.insert(1, f"--config={_DEFAULT}")
+    elif "=" in named[0] and not Path(named[0].split("=", 1)[1]).is_file():
+        raise FileNotFoundError(f"{named[0]}: no such file; configs/ holds some")
     try:
-        extra = FLAGS(argv)[1:]
-    except (flags.Error, AttributeError, KeyError, TypeError) as error:
+        extra = FLAGS(sys.argv)[1:]
+    except (AttributeError, KeyError) as error:
+        message = f"command line: the config has no setting {_one_line(error)}"
+        raise ValueError(message) from None
+    except (flags.Error, TypeError) as error:
         raise ValueError(f"command line: {_one_line(error)}") from None
     if extra:
         raise ValueError(
@@ -122,8 +133,6 @@ def _announce_training(settings, folder):
 
 
 def _report(folder):
-    from klip_jax.report import finish
-
     metrics, page = finish(folder)
     for name in ("localization_auroc", "detection_auroc"):
         if name in metrics:

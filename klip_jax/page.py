@@ -38,7 +38,9 @@ td.n, th.n { text-align: right; white-space: nowrap; }
 tr.ours td { font-weight: 600; }
 tr.won td:first-child { color: var(--ours); }
 .narrow { max-width: 34rem; }
-.wide { max-width: 52rem; }
+.wide { width: auto; }
+.wide td:first-child { min-width: 9.5rem; }
+.wide .n { padding-left: 1.6rem; }
 svg { display: block; }
 figure { margin: 0 0 1.3rem; break-inside: avoid; }
 figure img { max-width: 100%; height: auto; display: block; }

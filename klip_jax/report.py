@@ -89,26 +89,23 @@ def write_report(
         )
     inline = _inline(results)
     limits = figures.color_limits(results) if results else None
-    pictures = {}
+    pictures = []
     for result in results:
         png = figures.image_figure(result, limits=limits, unit=unit)
         write_atomically(workdir / _file(result), png)
         if result.image_id in inline:
-            pictures[result.image_id] = page.picture(
-                png, f"images of {result.image_id}", anchor=f"image-{result.image_id}"
-            )
+            alt, anchor = f"images of {result.image_id}", f"image-{result.image_id}"
+            pictures.append(page.picture(png, alt, anchor=anchor))
     body = [
         _head(title, metrics),
         _headline(metrics, results),
         comparison.tables(metrics),
         _groups(metrics),
-        _curves(workdir, results, metrics),
-        page.section(
-            "Images", _choice(results, inline, unit, order), *pictures.values()
-        ),
-        page.section("Scores", _scores(results, inline)),
-        page.section("More numbers", page.facts_list(_numbers(metrics))),
         page.section("Left out, and why", page.sentences(metrics["left_out"])),
+        _curves(workdir, results, metrics),
+        page.section("Scores", _scores(results, inline)),
+        page.section("Images", _choice(results, inline, unit, order), *pictures),
+        page.section("More numbers", page.facts_list(_numbers(metrics))),
         page.section("Settings", page.facts_list(facts)),
     ]
     path = workdir / "report.html"
@@ -237,14 +234,20 @@ def _scores(results, inline):
     rows = []
     for r in results:
         link = f"#image-{r.image_id}" if r.image_id in inline else _file(r)
-        p = f"{r.p_value:.3f}" if np.isfinite(r.p_value) else ""
+        p = page.text(figures.p_text(r.p_value).removeprefix("= "))
+        p = p if np.isfinite(r.p_value) else ""
         score = figures.plus_minus(r.score, r.stderr)
         if r.first_bad_step >= 0:
             score += f", not finite from step {r.first_bad_step}"
         name = f'<a href="{page.text(link)}">{page.text(r.image_id)}</a>'
         rows.append(("", [name, page.text(r.group), page.text(score), p]))
     head = ["image", "group", "score", "p"]
-    return page.table(head, rows, numeric=(2, 3), kind="narrow") if rows else ""
+    each = -(-len(rows) // 3) if len(rows) > 12 else max(1, len(rows))
+    tables = [
+        page.table(head, rows[i : i + each], numeric=(2, 3), kind="narrow")
+        for i in range(0, len(rows), each)
+    ]
+    return f'<div class="columns">{"".join(tables)}</div>' if tables else ""
 
 
 def _numbers(metrics):

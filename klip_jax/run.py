@@ -196,7 +196,15 @@ def detect(
     def one(prior, operator, position, key, y, eligible):
         found = klip.estimate(key, y, operator, job.noise_std, prior, job.estimator)
         detection = klip.detection(found.levels, job.estimator, position)
-        simple = controls(y, operator, prior, found.mean, found.std, eligible)
+        simple = controls(
+            y,
+            operator,
+            prior,
+            found.mean,
+            found.std,
+            eligible,
+            scale=job.estimator.scale,
+        )
         return found, detection, simple, operator.naive_inverse(y)
 
     one_of_many = shard_vmap(one, shared=3)

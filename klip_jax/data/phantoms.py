@@ -196,7 +196,9 @@ def phantom(key: Array, size: int = 64) -> Phantom:
     kidney = _union(kidneys)
     canvas = _paint(canvas, kidney, atlas.KIDNEY, value(atlas.KIDNEY))
     sinus = jnp.maximum(sinus, kidney)
-    hu, labels = _paint(canvas, sinus, atlas.FAT, value(atlas.FAT, 45.0))
+    canvas = _paint(canvas, sinus, atlas.FAT, value(atlas.FAT, 45.0))
+    # Without the barrier the compiler paints anew for each neighbour in `clear`.
+    hu, labels = jax.lax.optimization_barrier(canvas)
 
     organs = functools.reduce(jnp.logical_or, [labels == k for k in atlas.ORGANS])
     return Phantom(

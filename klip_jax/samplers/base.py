@@ -1,12 +1,13 @@
 """What the samplers share: the first state and the check of a multiplier."""
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 
 def gaussian_init(key: Array, shape: tuple[int, ...], sigma: Array) -> Array:
     """Draw x ~ N(0, sigma^2 I): at the highest level the image no longer shows."""
-    return sigma * jax.random.normal(key, shape)
+    return sigma * jax.random.normal(key, shape, jnp.asarray(sigma).dtype)
 
 
 def check_eta(eta: float) -> None:
