@@ -1,10 +1,10 @@
-"""KLIP in JAX: how far did the measurements pull the posterior from the prior, and where?
+"""KLIP in JAX: how far did measurements pull the posterior from the prior, and where?
 
     from klip_jax import detect, load_prior
 
 The map of the package, in the order data takes:
 
-    types        the vocabulary: Denoiser, LinearOperator, Likelihood, Sampler, Detection
+    types        the vocabulary: Denoiser, LinearOperator, Likelihood, Sampler, ...
     data         phantoms and readers of image sets
     operators    y = A x: ct, mri, blur, mask, identity
     nets, priors a network wrapped as a denoiser D(x, sigma); analytic priors
@@ -28,7 +28,7 @@ __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str):
-    """Import public names when they are first used, so that `import klip_jax` is cheap."""
+    """Import public names when first used, so that `import klip_jax` is cheap."""
     import importlib
 
     if name in _PUBLIC:

@@ -2,9 +2,9 @@
 
     python -m klip_jax.main
 
-64x64 phantoms, 24 parallel views over 180 degrees, noise of 0.1 pixel lengths (about 0.5 %
-of a central ray). The prior and its reference law come with the package. The window of
-noise levels and the map were chosen on phantoms of other seeds.
+64x64 phantoms, 24 parallel views over 180 degrees, noise of 0.1 pixel lengths (about
+0.5 % of a central ray). The prior and its reference law come with the package. The
+window of noise levels, the scale and the map were chosen on phantoms of other seeds.
 """
 
 from ml_collections import ConfigDict

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FormatStrFormatter,
@@ -287,11 +288,11 @@ def _plain(text, longest=40):
 
 def _png(figure):
     """Return the figure as a PNG of 256 colours, a third of the bytes."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", facecolor="white")
-    image = Image.open(file).convert("RGB")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     # Median cut, the default, would mute the few pixels of an outline.
     method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
     file = io.BytesIO()
-    image.quantize(256, method=method, kmeans=2, dither=dither).save(file, "png")
+    image.quantize(256, method=method, kmeans=1, dither=dither).save(file, "png")
     return file.getvalue()

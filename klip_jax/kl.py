@@ -7,12 +7,12 @@
 visits many noise levels at once; the quadrature is the trapezoid in ln s. The isotropic
 noise makes both sums over pixels, so a map of the integrand sums to the KL.
 
-Two maps show where. `guided` is E (D_y - D)^2, all the information y gave there: mostly
-where the scanner looks. `coherent` is (E[x0 - D(x_s) | y])^2 / s^2, what y says beyond
-that; for a Gaussian prior it holds all dependence on y. It needs no likelihood score,
-because E[x0 - D_y] = 0. `coherent_guided` is (E[D_y - D])^2 / s^2, the same with a score.
-Both are U-statistics over the samples, unbiased, so they can be negative. With `scale`
-the coherent maps keep only changes of that size in pixels (`smooth`).
+Two maps show where. `guided` is E (D_y - D)^2 / s^2, all that y says there: mostly where
+the scanner looks. `coherent` is (E[x0 - D(x_s) | y])^2 / s^2, what y says beyond that;
+with a Gaussian prior it holds all dependence on y. It needs no likelihood score, because
+E[x0 - D_y] = 0. `coherent_guided` is (E[D_y - D])^2 / s^2, the same with a score. Both
+are U-statistics over the samples, unbiased, so they can be negative. With `scale` they
+keep only changes of that size in pixels (`smooth`).
 
 Reference: Kheirandish, Hong and Fridovich-Keil 2026 (KLIP); Kong et al. 2024 (pixel-wise
 information); Verdu 2010 (mismatched estimation).
@@ -117,8 +117,8 @@ def levels_kl(
       samples: draws of p(x|y) [N, H, W, C], N >= 3 for the jackknife.
       levels: noise levels [K], increasing, image units: the window.
       block: side of a block, pixels; divides H and W.
-      scale: standard deviation in pixels of a Gaussian filter on d and r before they are
-        squared in the coherent maps; 0 for none. See `smooth`.
+      scale: standard deviation in pixels of a Gaussian filter on d and r, before they
+        are squared in the coherent maps; 0 for none. See `smooth`.
       chunk: levels evaluated at once; divides K. Memory grows with it, not with K.
       signs: multipliers of each noise draw. An antithetic pair (1, -1) removes the
         part of r that is linear in z; (1,) is cheaper for the guided total alone.

@@ -18,8 +18,8 @@ from pathlib import Path
 from absl import flags
 
 _YNN = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
-# Convolutions on CPU train up to twice as fast so; XLA aborts on flags it does not know,
-# hence only for versions that were tried.
+# Convolutions on CPU are up to twice as fast so; XLA aborts on flags that it does not
+# know, hence only for versions that were tried.
 if "XLA_FLAGS" not in os.environ and version("jaxlib") in ("0.10.0", "0.10.1"):
     os.environ["XLA_FLAGS"] = _YNN
 # Programs from the compilation cache are greeted with pages about CPU features.
@@ -96,7 +96,7 @@ def _cache_compilations():
 
 
 def _announce(job, mode):
-    """Print what will be done and how long it takes; return the function that does it."""
+    """Print what will be done and for how long; return the function that does it."""
     law = run.find_law(job)
     wanted = job.settings["calibration"]["draws"]
     draws = max(0, wanted - (0 if law is None else len(law.scores)))
@@ -105,9 +105,8 @@ def _announce(job, mode):
     seconds = run.seconds_per_image(job) * (images + draws)
     print(f"klip_jax {klip_jax.__version__}, {workdir.versions()['device']}")
     if mode == "detect":
-        print(
-            f"  images          {images} to do of {len(job.ids)}, {calls} network calls each"
-        )
+        todo = f"{images} to do of {len(job.ids)}, {calls} network calls each"
+        print(f"  images          {todo}")
     cached = "cached" if not draws else f"{draws} draws of the model to do"
     print(
         f"  reference law   {cached}" if wanted else "  reference law   none asked for"

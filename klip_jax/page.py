@@ -13,7 +13,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2.5rem 1.5rem 5rem; max-width: 1120px;
   color: var(--ink); background: #fff; 
-  font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif;
+  font: .94rem/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif;
   font-variant-numeric: tabular-nums; }
 h1 { font-size: 1.7rem; font-weight: 600; margin: 0; letter-spacing: -.01em; }
 h2 { font-size: 1.1rem; font-weight: 600; margin: 2.6rem 0 .7rem; padding-top: .6rem;
@@ -31,7 +31,7 @@ a:hover { text-decoration: underline; }
 .columns { display: grid; gap: 0 2.5rem; align-items: start;
   grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); }
 table { border-collapse: collapse; font-size: .86rem; width: 100%; }
-th { font-weight: 500; text-align: left; }
+th { font-weight: 500; text-align: left; white-space: nowrap; }
 th, td { padding: .22rem .6rem .22rem 0; border-bottom: 1px solid #eef1f4;
   vertical-align: middle; }
 td.n, th.n { text-align: right; white-space: nowrap; }
@@ -50,8 +50,9 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.4rem;
   font-size: .86rem; margin: 0; }
 dt { color: var(--quiet); }
 dd { margin: 0; overflow-wrap: anywhere; }
-@media print { body { padding: 0; font-size: 11px; max-width: none; }
-  h2 { break-after: avoid; } tr { break-inside: avoid; } a { color: inherit; }
+@media print { html { font-size: 11px; } body { padding: 0; max-width: none; }
+  h2, h3 { break-after: avoid; } tr, .wide { break-inside: avoid; }
+  .columns { grid-template-columns: 1fr 1fr 1fr; } a { color: inherit; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 @page { margin: 14mm; }
 """

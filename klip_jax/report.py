@@ -21,8 +21,8 @@ ALL, MOST, FEW = 40, 24, 8
 _ABOUT = (
     "KLIP asks how far the measurements pulled the posterior p(x|y) away from the "
     "prior p(x), which has learned what such images look like. Where an image holds "
-    "something the prior does not expect the pull is strong: the map shows where, the "
-    "score says how strong it is where it is strongest."
+    "something the prior does not expect the pull is strong: the map shows where, and "
+    "the score says how strong."
 )
 
 
@@ -157,7 +157,7 @@ def _alarms(results):
     sides = {
         "in-distribution": [r for r in results if r.group == "id"],
         "anomalous": [r for r in results if r.group not in ("", "id")],
-        "of the": [r for r in results if not r.group],
+        "": [r for r in results if not r.group],
     }
     found = []
     for name, images in sides.items():
@@ -167,7 +167,9 @@ def _alarms(results):
             law = (
                 f" ({0.05 * p.size:.1f} expected)" if name == "in-distribution" else ""
             )
-            found.append(f"{np.sum(p < 0.05)} of {p.size} {name} images{law}")
+            found.append(
+                f"{np.sum(p < 0.05)} of {p.size} {name} images{law}".replace("  ", " ")
+            )
     return f"At p < 0.05 it flags {' and '.join(found)}." if found else ""
 
 

@@ -1,7 +1,7 @@
 """Work over many images: prepare everything, then one image after the other.
 
 `prepare` builds and checks all that can fail before anything is computed or written.
-Then every image is one file, so a killed run continues at the next image, and an image's
+Then every image is one file, so a killed run continues at the next image, and its
 numbers depend on its name and the seed, not on which images were run with it.
 """
 
@@ -308,8 +308,8 @@ def _load_data(data: dict, shape, operator):
         images = build("data", keys)
         if images.images.shape[1:] != shape:
             raise ValueError(
-                f"the images are {images.images.shape[1:]}, but the prior's weights are "
-                f"for {shape}; give fitting data or --config.prior.weights"
+                f"the images are {images.images.shape[1:]}, the prior's weights are for "
+                f"{shape}; give fitting data or --config.prior.weights"
             )
         return images, None, images.ids
     path = Path(data["measurements"])

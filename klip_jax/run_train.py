@@ -27,8 +27,8 @@ def train_prior(settings: dict, folder, *, progress: bool = True) -> Path:
 
     Args:
       settings: the resolved config; its part `train` says what to train on what.
-      folder: the workdir. `checkpoints/` and `train.csv` grow, then `weights.safetensors`
-        and `samples.png` appear.
+      folder: the workdir. `checkpoints/` and `train.csv` grow, then
+        `weights.safetensors` and `samples.png` appear.
       progress: show a bar with loss and images a second.
 
     Returns:

@@ -6,9 +6,9 @@ The loss of one image x0 at one noise level, in the network's range [-1, 1], is
     lambda(sigma) = (sigma^2 + s^2) / (sigma s)^2,    s = sigma_data,
 
 with ln sigma ~ N(log_mean, log_std^2), stratified over the batch (Karras et al. 2022,
-eq. 8 and table 1; Kingma et al. 2021, appendix I.1 for the stratification). Weights are
-averaged (EMA), the learning rate follows a cosine, and every random number is a function
-of (seed, step): a run that was killed continues as if it had not been.
+eq. 8 and table 1; Kingma et al. 2021, appendix I.1 for the stratification). Weights
+are averaged (EMA), the learning rate follows a cosine, and every random number is a
+function of (seed, step): a run that was killed continues as if it had not been.
 """
 
 import csv

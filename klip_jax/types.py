@@ -22,7 +22,7 @@ from jax import Array
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """A prior over images: the posterior mean D(x, sigma) = E[x0 | x0 + sigma z = x]."""
+    """A prior over images: the mean D(x, sigma) = E[x0 | x0 + sigma z = x]."""
 
     def __call__(self, x: Array, sigma: Array, *, key: Array | None = None) -> Array:
         """Denoise `x` [H, W, C] at noise level `sigma` (scalar, image units)."""
@@ -45,13 +45,13 @@ class LinearOperator(Protocol):
         ...
 
     def solve_gram(self, r: Array, variance: Array, noise_var: Array) -> Array:
-        """Return u with (variance * A A^T + noise_var * I) u = r, all of [out_shape]."""
+        """Return u with (variance * A A^T + noise_var * I) u = r [out_shape]."""
         ...
 
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """An approximation of log p(y | x_sigma): a pytree with operator, y and noise_std."""
+    """An approximation of log p(y | x_sigma): a pytree with operator, y, noise_std."""
 
     operator: LinearOperator
     y: Array

@@ -25,7 +25,7 @@ def claim(folder, settings: dict) -> None:
     Writes config.json: the settings, the versions and the git commit.
 
     Raises:
-      ValueError: if another config was run there, naming the first setting that differs.
+      ValueError: if another config was run there, naming the first difference.
       PermissionError: if it cannot be written.
     """
     folder = pathlib.Path(folder)

@@ -1,4 +1,4 @@
-"""The estimators of `kl.py` against closed forms; see also experiments/closed_form.py."""
+"""The estimators of `kl.py` against closed forms, as in experiments/closed_form.py."""
 
 import functools
 

@@ -23,17 +23,24 @@ def write(workdir, images, **settings):
     return report.write_report(workdir, **settings).read_text()
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """Replace the pictures by a few bytes where only the page is asked about."""
+    for name in ("image_figure", "roc_figure", "density_figure"):
+        monkeypatch.setattr(figures, name, lambda *args, **settings: b"png")
+
+
 def opened(png):
     return Image.open(io.BytesIO(png))
 
 
 def test_page_and_figures(tmp_path):
-    page = write(tmp_path, fake_set(3))
+    page = write(tmp_path, fake_set(1))
     names = {p.name for p in (tmp_path / "figures").iterdir()}
-    images = {f"image_{g}_{i:03d}.png" for g in ("id", "lesion") for i in range(3)}
+    images = {f"image_{g}_{i:03d}.png" for g in ("id", "lesion") for i in range(1)}
     assert names == images | {"roc.png", "density.png"}
     inline = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(inline) == 6 + 2
+    assert len(inline) == 2 + 2
     assert max(len(base64.b64decode(i)) for i in inline) < 60_000
     # One page without a network: nothing is loaded, nothing runs.
     assert not re.search(r"<script|<link|https?://|@import|url\(", page)
@@ -46,16 +53,16 @@ def test_page_and_figures(tmp_path):
 
 def test_hostile_text_is_escaped(tmp_path):
     hostile = '<script>alert("x")</script>$\\frac{'
-    images = fake_set(2, ("id",)) + [fake_result(f"x_{i}", hostile) for i in range(2)]
+    images = [fake_result("id_0"), fake_result("x_0", hostile)]
     page = write(tmp_path, images, title=hostile, facts={hostile: hostile})
     assert "<script" not in page
-    assert page.count("&lt;script&gt;") >= 5
+    assert page.count("&lt;script&gt;") >= 4
 
 
 def test_measurements_without_truth(tmp_path):
-    page = write(tmp_path, fake_set(2, ("",), **BARE))
+    page = write(tmp_path, fake_set(1, ("",), **BARE))
     assert "PSNR: the true images are not known." in page
-    assert "2 of unknown group" in page
+    assert "1 of unknown group" in page
     assert "Beside the controls" not in page
     assert not (tmp_path / "figures" / "roc.png").exists()
 
@@ -64,10 +71,8 @@ def test_failed_images_are_shown_as_such(tmp_path):
     nan = np.full((32, 32), np.nan)
     bad = fake_result("bad", "lesion", heatmap=nan, mean=nan[..., None])
     bad = bad._replace(score=np.nan, stderr=np.nan, p_value=np.nan, first_bad_step=7)
-    page = write(tmp_path, [*fake_set(2), bad])
+    page = write(tmp_path, [bad])
     assert "1 failed" in page and "not finite from step 7" in page
-    alone = write(tmp_path / "alone", [bad])
-    assert "1 failed" in alone
 
 
 def test_empty_run(tmp_path):
@@ -75,7 +80,7 @@ def test_empty_run(tmp_path):
 
 
 @pytest.mark.parametrize(("order", "first"), [("score", "b_2"), ("name", "a_1")])
-def test_order(tmp_path, order, first):
+def test_order(tmp_path, quick, order, first):
     images = [fake_result(n)._replace(score=s) for n, s in [("a_1", 1.0), ("b_2", 2.0)]]
     page = write(tmp_path, images, order=order)
     assert re.findall(r'<figure id="image-([^"]+)"', page)[0] == first
@@ -83,7 +88,7 @@ def test_order(tmp_path, order, first):
         report.write_report(tmp_path, title="", facts={}, order="size")
 
 
-def test_of_many_images_some_are_on_the_page(tmp_path, monkeypatch):
+def test_of_many_images_some_are_on_the_page(tmp_path, monkeypatch, quick):
     monkeypatch.setattr(report, "ALL", 4)
     monkeypatch.setattr(report, "MOST", 2)
     monkeypatch.setattr(report, "FEW", 2)
@@ -96,7 +101,7 @@ def test_of_many_images_some_are_on_the_page(tmp_path, monkeypatch):
     assert len(list((tmp_path / "figures").glob("image_*"))) == 7
 
 
-def test_finish_makes_everything_from_the_images(tmp_path):
+def test_finish_makes_everything_from_the_images(tmp_path, quick):
     for image in fake_set(2):
         results.write_image(tmp_path, image)
     config = dict(
@@ -170,9 +175,3 @@ def test_plus_minus():
     assert figures.plus_minus(1234.5, 45.6) == "1234 \N{PLUS-MINUS SIGN} 46"
     assert figures.plus_minus(1.5, 0) == "1.5"
     assert figures.plus_minus(float("nan"), 1) == "nan"
-
-
-def test_importing_the_figures_changes_no_global_state():
-    import sys
-
-    assert "matplotlib.pyplot" not in sys.modules

@@ -1,4 +1,4 @@
-"""Sets of procedural phantoms: a fixed number to test on, an endless stream to train."""
+"""Sets of procedural phantoms: a number of them to test on, a stream to train on."""
 
 import jax
 import jax.numpy as jnp

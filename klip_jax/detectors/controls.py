@@ -1,7 +1,7 @@
 """The dumb controls: what a detector must beat before it is believed.
 
-Each is a map [H, W] from the same reconstruction, bigger = more anomalous. A lesion set
-placed inside bodies gives any map that is bright inside bodies a good score for nothing.
+Each is a map [H, W] from the same reconstruction, bigger = more anomalous. Lesions
+placed inside bodies give any map that is bright inside bodies a score for nothing.
 """
 
 import jax.numpy as jnp
@@ -26,8 +26,8 @@ def controls(
 
     intensity, intensity_inverted: the reconstruction and its negative;
     intensity_distance: |reconstruction - its median over eligible tissue|;
-    gradient: its squared gradient; residual: (A^T (y - A x))^2; posterior_std: spread of
-    the samples; denoised_distance: (x - D(x, sigma))^2, what the prior alone would
+    gradient: its squared gradient; residual: (A^T (y - A x))^2; posterior_std: the
+    samples' spread; denoised_distance: (x - D(x, sigma))^2, what the prior alone would
     move. The last and the residual are filtered like our map before they are squared.
 
     Args:

@@ -182,7 +182,7 @@ def detect(
     key: Array,
     settings: Settings | None = None,
 ) -> Detection:
-    """Score one measurement: how far did y pull the posterior from the prior, and where?
+    """Score one measurement: how far did y pull the posterior, and where?
 
     Args:
       y: measurements [operator.out_shape], in the operator's unit.

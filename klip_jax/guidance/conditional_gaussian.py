@@ -1,16 +1,16 @@
-"""The conditional Gaussian: p(x0 | x_sigma) is taken to be N(D, v I), v = E||x0 - D||^2/d.
+"""The conditional Gaussian: p(x0 | x_sigma) is taken to be N(D, v I).
 
-Then x0 given x_sigma and y is Gaussian too, with mean
+With v = E||x0 - D||^2 / d, x0 given x_sigma and y is Gaussian too, with mean
 
     D_y = D + v A^T (v A A^T + s^2 I)^-1 (y - A D),
 
-the score is (D_y - D) / sigma^2, and x0 can be drawn exactly. It equals `PiGDM` with the
-network's Jacobian replaced by its mean, v / sigma^2 (for an exact denoiser J = Cov /
-sigma^2), and needs no derivative of the network. v is the prior's own expected error at
-that level, so nothing is tuned.
+the score is (D_y - D) / sigma^2, and x0 can be drawn exactly. It equals `PiGDM` with
+the network's Jacobian replaced by its mean, v / sigma^2 (for an exact denoiser J =
+Cov / sigma^2), and needs no derivative of the network. v is the prior's own expected
+error at that level, so nothing is tuned.
 
-Reference: Zhu et al. 2023 (DiffPIR), eq. 12, and Zhang et al. 2024 (DAPS), eq. 5-7, with v
-measured instead of chosen.
+Reference: Zhu et al. 2023 (DiffPIR) and Zhang et al. 2024 (DAPS), with v measured
+instead of chosen.
 """
 
 import jax

@@ -6,8 +6,8 @@ Exact for a white Gaussian prior. On a smooth one it is 23 % low in total when i
 is used at many noise levels at once (theory: T8), and it overshoots at high noise in
 tomography.
 
-Reference: Song et al. 2023 (PiGDM), eq. 7-8, there v = sigma^2 / (1 + sigma^2). Here v is
-sigma^2 prior_var / (prior_var + sigma^2), or the prior's own expected error.
+Reference: Song et al. 2023 (PiGDM), eq. 7-8, there v = sigma^2 / (1 + sigma^2). Here
+v is sigma^2 prior_var / (prior_var + sigma^2), or the prior's own expected error.
 """
 
 import jax

@@ -1,1 +1,1 @@
-"""Score networks (flax.linen only), one file each: `net.apply(params, x, noise_level)`."""
+"""Score networks (flax.linen only), one file each."""

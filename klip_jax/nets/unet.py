@@ -68,7 +68,7 @@ class UNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions; the second one's input is scaled and shifted by the noise."""
+    """Two 3x3 convolutions; the noise level scales and shifts the second one's input."""
 
     features: int
     groups: int

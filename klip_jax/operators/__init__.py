@@ -1,1 +1,1 @@
-"""Forward operators, one file each; a config names them by path, e.g. `ct.ParallelBeam`."""
+"""Forward operators, one file each; configs name them by path: `ct.ParallelBeam`."""

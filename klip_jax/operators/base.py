@@ -2,8 +2,8 @@
 
 A new operator is one file: a class with `__init__` and `__call__`. What it gets here:
 
-- it is a pytree: its arrays (and nested operators) are leaves, the rest is static, so it
-  enters `jit` as an argument;
+- it is a pytree: its arrays (and nested operators) are leaves, the rest is static, so
+  it enters `jit` as an argument;
 - `adjoint` is `jax.linear_transpose`, conjugated where y is complex; override it only
   where the automatic one is slow, and let the dot test judge;
 - `solve_gram` is conjugate gradients; override it where A A^T is diagonal or has a

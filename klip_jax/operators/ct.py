@@ -188,7 +188,7 @@ def _strips(
 
 
 def _area_below(t: np.ndarray, wide: float, narrow: float) -> np.ndarray:
-    """Integrate up to `t` the unit-area trapezoid, box(wide) convolved with box(narrow)."""
+    """Integrate box(wide) convolved with box(narrow), of unit area, up to `t`."""
 
     def ramp(u):  # second integral of box(wide)
         inside = np.clip(u / wide + 0.5, 0.0, 1.0)

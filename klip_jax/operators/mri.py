@@ -100,7 +100,7 @@ def _draw_lines(width: int, budget: int, centre: float, seed: int) -> np.ndarray
     kept = np.unique(np.arange(-half, half + 1) % width)
     if len(kept) > budget:
         raise ValueError(
-            f"centre={centre} keeps {len(kept)} of {width} columns, but the acceleration "
+            f"centre={centre} keeps {len(kept)} of {width} columns, the acceleration "
             f"allows {budget}: must not exceed it; lower one of the two"
         )
     for k in np.random.default_rng(seed).permutation(

@@ -6,7 +6,8 @@ Gaussian N(mu, Sigma) with Sigma = U diag(lambda) U^T:
 
 Mixture sum_k w_k N(mu_k, Sigma_k):
 
-    D(x, sigma) = sum_k rho_k(x) D_k(x, sigma),   rho_k ~ w_k N(x; mu_k, Sigma_k + sigma^2).
+    D(x, sigma) = sum_k rho_k(x) D_k(x, sigma),
+    rho_k ~ w_k N(x; mu_k, Sigma_k + sigma^2 I).
 
 Given y = A x + n, n ~ N(0, s^2 I), the posterior is of the same family, and KL(p(x|y) ||
 p(x)) is exact for both: these are the oracles of the estimators.

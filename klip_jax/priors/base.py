@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-
 _LEAVES = ("params", "levels", "errors")
 
 
@@ -79,7 +78,7 @@ class NetworkPrior:
 
 
 class VPNetworkPrior(NetworkPrior):
-    """A network of variance-preserving states x_t = alpha (x0 + sigma z), abar = alpha^2.
+    """A network of variance-preserving states x_t = alpha (x0 + sigma z).
 
     It is called at the timestep where its own schedule has the noise level,
     sigma_t^2 = (1 - abar_t) / abar_t, interpolated in log sigma between timesteps.

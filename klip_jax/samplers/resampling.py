@@ -20,8 +20,8 @@ def resampling() -> Sampler:
     x0 ~ N(D, v I) given y, v = denoiser.variance(s);  x' = x0 + s' z.
 
     Returns:
-      A `Sampler` for likelihoods with a `sample` method (`ConditionalGaussian`). shift =
-      D_y - D, the mean move; noise_var = 0, because its kernels are not those of the
+      A `Sampler` for likelihoods with a `sample` method (`ConditionalGaussian`). shift
+      is D_y - D, the mean move; noise_var = 0, because its kernels are not those of the
       unguided chain plus a shift: no path KL.
     """
 

@@ -9,7 +9,7 @@ from klip_jax.operators import ct
 
 
 def ellipse(size, centre, axes, tilt, samples=8):
-    """Draw an anti-aliased ellipse of value 1 [size, size, 1]; pixel lengths, radians."""
+    """Draw an anti-aliased ellipse of value 1 [size, size, 1], in pixel lengths."""
     right = (np.arange(size * samples) + 0.5) / samples - size / 2
     u, v = np.meshgrid(right - centre[0], -right - centre[1])
     along = u * np.cos(tilt) + v * np.sin(tilt)
