@@ -14,6 +14,7 @@ from absl import app, flags
 
 from klip_jax import run
 from klip_jax.default_config import get_config
+from klip_jax.job import prepare
 from klip_jax.report import finish
 
 FLAGS = flags.FLAGS
@@ -30,7 +31,7 @@ def main(_):
     config.data.seed = FLAGS.seed
     config.prior.weights = FLAGS.weights
     config.calibration.draws = FLAGS.draws
-    job = run.prepare(config.to_dict(), FLAGS.workdir)
+    job = prepare(config.to_dict(), FLAGS.workdir)
     run.detect(job, run.reference_law(job) if FLAGS.draws else None)
     metrics, page = finish(FLAGS.workdir)
     checks = [

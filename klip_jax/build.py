@@ -6,7 +6,7 @@
 
 import importlib
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -55,6 +55,30 @@ def build(room: str, config: Mapping[str, Any], *args) -> Any:
         if "unexpected keyword" not in str(error):
             raise
         raise ValueError(f"{room}: {config['name']}: {error}") from None
+
+
+def check_fields(found: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise a ValueError naming the first field that is unknown or missing."""
+    found, known = list(found), list(known)
+    for name in found:
+        if name not in known:
+            raise ValueError(f"{where}: no setting {name!r}; there are {sorted(known)}")
+    for name in known:
+        if name not in found:
+            raise ValueError(f"{where}: the setting {name!r} is missing")
+
+
+def fill(kind: type, settings: Mapping[str, Any], where: str) -> Any:
+    """Return the NamedTuple `kind` of `settings`; those not given keep their defaults.
+
+    Raises:
+      ValueError: if a setting is not one of its own.
+    """
+    check_fields({**kind._field_defaults, **settings}, kind._fields, where)
+    # JSON has lists only; static settings must be hashable.
+    return kind(
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    )
 
 
 def empty_params(net, image_shape: tuple[int, ...]) -> Any:

@@ -17,6 +17,7 @@ import io
 import json
 import pathlib
 import zipfile
+import zlib
 from typing import Any, NamedTuple
 
 import jax
@@ -157,11 +158,12 @@ def load_law(path) -> ReferenceLaw | None:
     path = pathlib.Path(path)
     if not path.is_file():
         return None
+    broken = (ValueError, KeyError, TypeError, OSError, EOFError)
     try:
         with np.load(path, allow_pickle=False) as archive:
             text = archive["fingerprint"].tobytes().decode()
             return ReferenceLaw(archive["scores"], archive["block_maps"], text)
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (*broken, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"{path}: not a whole reference law ({error}); delete it, it is remade"
         ) from None

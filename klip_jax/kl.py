@@ -7,15 +7,15 @@
 visits many noise levels at once; the quadrature is the trapezoid in ln s. The isotropic
 noise makes both sums over pixels, so a map of the integrand sums to the KL.
 
-Two maps show where. `guided` is E (D_y - D)^2 / s^2, all that y says there: mostly where
-the scanner looks. `coherent` is (E[x0 - D(x_s) | y])^2 / s^2, what y says beyond that;
-with a Gaussian prior it holds all dependence on y. It needs no likelihood score, because
-E[x0 - D_y] = 0. `coherent_guided` is (E[D_y - D])^2 / s^2, the same with a score. Both
-are U-statistics over the samples, unbiased, so they can be negative. With `scale` they
-keep only changes of that size in pixels (`smooth`).
+Two maps show where. `guided` is E (D_y - D)^2 / s^2, all that y says there: mostly
+where the scanner looks. `coherent` is (E[x0 - D(x_s) | y])^2 / s^2, what y says beyond
+that; with a Gaussian prior it holds all dependence on y, and it needs no likelihood
+score, because E[x0 - D_y] = 0. `coherent_guided` is (E[D_y - D])^2 / s^2, the same with
+a score. Both are U-statistics over the samples, unbiased, so they can be negative. With
+`scale` they keep only changes of that size in pixels (`smooth`).
 
-Reference: Kheirandish, Hong and Fridovich-Keil 2026 (KLIP); Kong et al. 2024 (pixel-wise
-information); Verdu 2010 (mismatched estimation).
+Reference: Kheirandish, Hong and Fridovich-Keil 2026 (KLIP); Kong et al. 2024
+(pixel-wise information); Verdu 2010 (mismatched estimation).
 """
 
 import math

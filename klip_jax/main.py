@@ -30,6 +30,7 @@ from ml_collections import config_flags  # noqa: E402
 
 import klip_jax  # noqa: E402
 from klip_jax import run, run_train, workdir  # noqa: E402
+from klip_jax.job import prepare  # noqa: E402
 from klip_jax.report import finish  # noqa: E402
 
 FLAGS = flags.FLAGS
@@ -43,18 +44,20 @@ flags.DEFINE_enum(
 
 def main() -> int:
     """Run the command line; returns the exit status (2: nothing was run)."""
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(__doc__)
+        return 0
     try:
         _parse()
         _cache_compilations()
         settings, folder = FLAGS.config.to_dict(), Path(FLAGS.workdir or _workdir())
         if FLAGS.mode == "train":
-            start = _announce_training(settings, folder)
+            start = _announce_training(run_train.prepare(settings, folder))
         elif FLAGS.mode == "report":
             workdir.read_config(folder)
-            start = lambda: _report(folder)  # noqa: E731
+            return _report(folder)
         else:
-            job = run.prepare(settings, folder)
-            start = _announce(job, FLAGS.mode)
+            start = _announce(prepare(settings, folder), FLAGS.mode)
     except (ValueError, OSError) as error:
         print(f"klip_jax: {_one_line(error)}", file=sys.stderr)
         return 2
@@ -123,12 +126,12 @@ def _announce(job, mode):
     return start
 
 
-def _announce_training(settings, folder):
-    recipe = settings["train"]["recipe"]
+def _announce_training(job):
+    recipe = job.recipe
     print(f"klip_jax {klip_jax.__version__}, {workdir.versions()['device']}")
-    print(f"  training        {recipe['steps']} steps of {recipe['batch']} images")
-    print(f"  results in      {folder}", flush=True)
-    return lambda: print(f"weights: {run_train.train_prior(settings, folder)}")
+    print(f"  training        {recipe.steps} steps of {recipe.batch} images")
+    print(f"  results in      {job.folder}", flush=True)
+    return lambda: print(f"weights: {run_train.train_prior(job)}")
 
 
 def _report(folder):
@@ -139,6 +142,7 @@ def _report(folder):
             interval = f"[{found['low']:.3f}, {found['high']:.3f}]"
             print(f"{name:20s}{found['value']:.3f} {interval}")
     print(f"report: {page}")
+    return 0
 
 
 def _duration(seconds: float) -> str:
@@ -147,7 +151,9 @@ def _duration(seconds: float) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    text = str(error).strip("'\"") or type(error).__name__
+    # The text of a KeyError is the repr of what was missing.
+    text = str(error.args[0] if isinstance(error, KeyError) else error)
+    text = text or type(error).__name__
     return " ".join(text.split())
 
 

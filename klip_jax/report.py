@@ -155,21 +155,17 @@ def _headline(metrics, results):
 def _alarms(results):
     """Count p < 0.05 on both sides: the first is a check of the reference law."""
     sides = {
-        "in-distribution": [r for r in results if r.group == "id"],
-        "anomalous": [r for r in results if r.group not in ("", "id")],
-        "": [r for r in results if not r.group],
+        "in-distribution images": [r for r in results if r.group == "id"],
+        "anomalous images": [r for r in results if r.group not in ("", "id")],
+        "images": [r for r in results if not r.group],
     }
     found = []
     for name, images in sides.items():
         p = np.array([r.p_value for r in images])
         p = p[np.isfinite(p)]
         if p.size:
-            law = (
-                f" ({0.05 * p.size:.1f} expected)" if name == "in-distribution" else ""
-            )
-            found.append(
-                f"{np.sum(p < 0.05)} of {p.size} {name} images{law}".replace("  ", " ")
-            )
+            law = f" ({0.05 * p.size:.1f} expected)" if name.startswith("in") else ""
+            found.append(f"{np.sum(p < 0.05)} of {p.size} {name}{law}")
     return f"At p < 0.05 it flags {' and '.join(found)}." if found else ""
 
 

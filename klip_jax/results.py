@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from klip_jax.checkpoint import write_atomically
+from klip_jax.data.base import natural
 
 COLUMNS = (
     "image_id",
@@ -81,12 +82,6 @@ def check_image_id(image_id: str) -> str:
             f"image id {image_id!r}: use 1 to 200 of A-Z a-z 0-9 . _ - and no dot first"
         )
     return image_id
-
-
-def natural(name: str) -> tuple:
-    """Return a sorting key that puts ood_2 before ood_10."""
-    parts = re.split(r"([0-9]+)", name)
-    return tuple(int(p) if i % 2 else p for i, p in enumerate(parts)), name
 
 
 def map_controls(result: ImageResult) -> dict[str, np.ndarray]:

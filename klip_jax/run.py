@@ -1,14 +1,11 @@
-"""Work over many images: prepare everything, then one image after the other.
+"""Work over many images: the reference law, then one image after the other.
 
-`prepare` builds and checks all that can fail before anything is computed or written.
-Then every image is one file, so a killed run continues at the next image, and its
-numbers depend on its name and the seed, not on which images were run with it.
+Every image is one file, so a killed run continues at the next image, and its numbers
+depend on its name and the seed, not on which images were run with it.
 """
 
 import time
 import zlib
-from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,80 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from klip_jax import calibration, kl, workdir
-from klip_jax.build import build, load_prior
-from klip_jax.data.base import ImageSet, data_root
-from klip_jax.data.npz import read_arrays
 from klip_jax.detectors import klip
 from klip_jax.detectors.controls import controls
-from klip_jax.operators.base import Operator
+from klip_jax.job import Job
 from klip_jax.parallel import shard_vmap
-from klip_jax.priors.base import NetworkPrior
 from klip_jax.results import ImageResult, finished, write_image
-
-
-class Job(NamedTuple):
-    """Everything a run needs, built and checked.
-
-    Attributes:
-      folder: the workdir.
-      settings: the resolved config as plain data.
-      prior, operator, noise_std, estimator: what is run.
-      images: the image set; None if only measurements are given.
-      measurements: y [N, *operator.out_shape]; None if they are simulated.
-      ids: names of the images.
-      law_fingerprint: of the reference law that fits.
-    """
-
-    folder: Path
-    settings: dict
-    prior: NetworkPrior
-    operator: Operator
-    noise_std: float
-    estimator: klip.Settings
-    images: ImageSet | None
-    measurements: np.ndarray | None
-    ids: tuple[str, ...]
-    law_fingerprint: str
-
-
-def prepare(settings: dict, folder) -> Job:
-    """Build and check a job.
-
-    Args:
-      settings: the resolved config as nested dicts of plain data.
-      folder: the workdir; made if it is absent.
-
-    Raises:
-      ValueError, OSError: one sentence on what is wrong and what to do.
-    """
-    weights = workdir.shipped(settings["prior"]["weights"], "phantom_ct.safetensors")
-    prior, record = load_prior(weights)
-    shape = tuple(record["image_shape"])
-    estimator = klip.Settings(**settings["estimator"])
-    estimator.check(shape)
-    noise_std = float(settings["noise_std"])
-    if not noise_std > 0:
-        raise ValueError(f"noise_std={noise_std}: must be positive; KL diverges at 0")
-    if settings["images_at_once"] < 1:
-        raise ValueError(f"images_at_once={settings['images_at_once']}: at least 1")
-    operator = build("operators", settings["operator"], shape)
-    images, measurements, ids = _load_data(settings["data"], shape, operator)
-    described = {k: settings[k] for k in ("operator", "noise_std", "estimator", "seed")}
-    described["prior_steps"] = settings["calibration"]["steps"]
-    law = calibration.fingerprint(prior.params, described)
-    workdir.claim(folder, settings)
-    return Job(
-        Path(folder),
-        settings,
-        prior,
-        operator,
-        noise_std,
-        estimator,
-        images,
-        measurements,
-        ids,
-        law,
-    )
 
 
 def remaining(job: Job) -> list[int]:
@@ -112,14 +40,14 @@ def seconds_per_image(job: Job) -> float:
 def find_law(job: Job) -> calibration.ReferenceLaw | None:
     """Return the cached reference law that fits this job, whole or begun, or None."""
     file = job.settings["calibration"]["law"]
-    for path in (
+    paths = (
         workdir.shipped(file, "phantom_ct_law.npz"),
         job.folder / "reference_law.npz",
-    ):
-        law = calibration.load_law(path)
-        if law is not None and law.fingerprint == job.law_fingerprint:
-            return law
-    return None
+    )
+    laws = [law for law in map(calibration.load_law, paths) if law is not None]
+    fitting = [law for law in laws if law.fingerprint == job.law_fingerprint]
+    # The one in the workdir may have been begun by another and gone further.
+    return max(fitting, key=lambda law: len(law.scores), default=None)
 
 
 def reference_law(job: Job, *, progress: bool = True) -> calibration.ReferenceLaw:
@@ -299,41 +227,6 @@ def _result(job, i, out, seconds):
         first_bad_step=int(found.first_bad_step),
         arrays={k: np.asarray(v) for k, v in arrays.items()},
     )
-
-
-def _load_data(data: dict, shape, operator):
-    """Return (images or None, measurements or None, ids)."""
-    if not data["measurements"]:
-        keys = {k: v for k, v in data.items() if k != "measurements"}
-        images = build("data", keys)
-        if images.images.shape[1:] != shape:
-            raise ValueError(
-                f"the images are {images.images.shape[1:]}, the prior's weights are for "
-                f"{shape}; give fitting data or --config.prior.weights"
-            )
-        return images, None, images.ids
-    path = Path(data["measurements"])
-    path = path if path.is_file() else data_root(data["root"]) / path
-    if not path.is_file():
-        raise FileNotFoundError(f"{data['measurements']}: no such measurements")
-    arrays = read_arrays(path)
-    if "y" not in arrays:
-        raise ValueError(f"{path}: no array 'y'; it has {sorted(arrays)}")
-    y = np.asarray(arrays["y"], np.float32)
-    y = y[None] if y.shape == operator.out_shape else y
-    if y.shape[1:] != operator.out_shape:
-        raise ValueError(
-            f"{path}: y is {y.shape}, but the operator of the config measures "
-            f"[N, {', '.join(map(str, operator.out_shape))}]; check its geometry"
-        )
-    if not np.isfinite(y).all():
-        raise ValueError(f"{path}: y holds values that are NaN or infinite")
-    ids = tuple(f"y_{i:04d}" for i in range(len(y)))
-    if "ids" in arrays:
-        ids = tuple(str(name) for name in arrays["ids"])
-    if len(set(ids)) != len(y):
-        raise ValueError(f"{path}: {len(y)} measurements need as many different ids")
-    return None, y, ids
 
 
 def _number(name: str) -> int:

@@ -2,7 +2,9 @@
 
 import functools
 import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +12,17 @@ import numpy as np
 from PIL import Image
 
 from klip_jax import sde, train, workdir
-from klip_jax.build import build, empty_params, load_prior, resolve
+from klip_jax.build import (
+    build,
+    check_fields,
+    empty_params,
+    fill,
+    load_prior,
+    resolve,
+)
 from klip_jax.checkpoint import check_fit, load_weights, save_weights, write_atomically
 from klip_jax.data.base import Source, image_source
+from klip_jax.default_config import get_config
 from klip_jax.guidance.base import NoMeasurement
 from klip_jax.priors.base import NetworkPrior
 from klip_jax.sample import sample
@@ -22,24 +32,43 @@ ERROR_LEVELS = tuple(float(s) for s in np.geomspace(0.005, 10.0, 16))
 """Noise levels of the error table, image units."""
 
 
-def train_prior(settings: dict, folder, *, progress: bool = True) -> Path:
-    """Train to the end of the recipe and export; resumes where a killed run stopped.
+class TrainJob(NamedTuple):
+    """Everything a training needs, built and checked.
+
+    Attributes:
+      folder: the workdir.
+      part: the part `train` of the resolved config.
+      recipe, source: what is run.
+      params: to start from.
+      make_prior: params -> the prior.
+      test_images: held out [N, H, W, C].
+    """
+
+    folder: Path
+    part: dict
+    recipe: train.Recipe
+    source: Source
+    params: Any
+    make_prior: Callable[[Any], NetworkPrior]
+    test_images: np.ndarray
+
+
+def prepare(settings: dict, folder) -> TrainJob:
+    """Build and check a training.
 
     Args:
       settings: the resolved config; its part `train` says what to train on what.
-      folder: the workdir. `checkpoints/` and `train.csv` grow, then
-        `weights.safetensors` and `samples.png` appear.
-      progress: show a bar with loss and images a second.
-
-    Returns:
-      The path of the weights.
+      folder: the workdir; made if it is absent.
 
     Raises:
-      ValueError, OSError: one sentence on what is wrong, before anything is trained.
-      FloatingPointError: if the loss stops being finite.
+      ValueError, OSError: one sentence on what is wrong and what to do.
     """
+    known = get_config()
+    check_fields(settings, known, "config")
     part = settings["train"]
-    recipe = train.Recipe(**part["recipe"])
+    check_fields(part, known["train"], "train")
+    recipe = fill(train.Recipe, part["recipe"], "train.recipe")
+    recipe.check()
     source = as_source(build("data", part["data"]))
     shape = jax.eval_shape(source.draw, source.arrays, jax.random.key(0)).shape
     net = build("nets", part["net"])
@@ -51,10 +80,35 @@ def train_prior(settings: dict, folder, *, progress: bool = True) -> Path:
     else:
         key = jax.random.key(recipe.seed)
         params = jax.jit(net.init)(key, jnp.zeros(shape), jnp.float32(0))
-    test = build("data", part["test"])
+    test = build("data", part["test"]).images
+    if test.shape[1:] != shape:
+        raise ValueError(
+            f"train.test: the images are {test.shape[1:]}, but those to train on are "
+            f"{shape}"
+        )
     workdir.claim(folder, settings)
+    return TrainJob(Path(folder), part, recipe, source, params, make_prior, test)
+
+
+def train_prior(job: TrainJob, *, progress: bool = True) -> Path:
+    """Train to the end of the recipe and export; resumes where a killed run stopped.
+
+    In the workdir `checkpoints/` and `train.csv` grow, then `weights.safetensors` and
+    `samples.png` appear.
+
+    Args:
+      job: see `prepare`.
+      progress: show a bar with loss and images a second.
+
+    Returns:
+      The path of the weights.
+
+    Raises:
+      FloatingPointError: if the loss stops being finite.
+    """
+    folder, part, recipe, source, params, make_prior, test_images = job
     state = train.train(folder, params, source, make_prior, recipe, progress=progress)
-    return export(Path(folder), state, make_prior, source, test.images, part)
+    return export(folder, state, make_prior, source, test_images, part)
 
 
 def export(folder: Path, state, make_prior, source, test_images, part: dict) -> Path:

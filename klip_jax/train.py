@@ -62,6 +62,25 @@ class Recipe(NamedTuple):
     seed: int = 0
     checkpoint_every: int = 100
 
+    def check(self) -> None:
+        """Raise a ValueError naming the first number that cannot work."""
+        rules = {
+            f"steps={self.steps}: need at least 1": self.steps < 1,
+            f"batch={self.batch}: need at least 1": self.batch < 1,
+            f"learning_rate={self.learning_rate}: must be positive": not (
+                self.learning_rate > 0
+            ),
+            f"warmup={self.warmup}: must be >= 0": self.warmup < 0,
+            f"ema={self.ema}: must be in [0, 1)": not 0 <= self.ema < 1,
+            f"log_std={self.log_std}: must be positive": not self.log_std > 0,
+            f"checkpoint_every={self.checkpoint_every}: need at least 1": (
+                self.checkpoint_every < 1
+            ),
+        }
+        for message, broken in rules.items():
+            if broken:
+                raise ValueError(f"train.recipe: {message}")
+
 
 def denoising_loss(
     prior: NetworkPrior, images: Array, key: Array, *, log_mean: float, log_std: float

@@ -39,13 +39,14 @@ def claim(folder, settings: dict) -> None:
                 f"{folder} belongs to another config: {difference}; give another "
                 "--workdir or delete this one"
             )
-        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, OSError) as error:
+    except OSError as error:
         raise PermissionError(f"{folder}: cannot be made ({error})") from None
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{folder}: not writable; give another --workdir")
+    if path.is_file():
+        return
     record = {"config": plain, "versions": versions(), "git": git_commit()}
     write_atomically(path, json.dumps(record, indent=2).encode() + b"\n")
 
@@ -61,11 +62,13 @@ def read_config(folder) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no run here; start one with --mode=detect")
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        record = json.loads(path.read_text())
+        record["config"].keys()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: not whole ({error}); give another --workdir"
         ) from None
+    return record
 
 
 def first_difference(before, after, where: str = "") -> str:

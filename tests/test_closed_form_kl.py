@@ -18,17 +18,21 @@ from klip_jax.types import StepInfo
 
 
 @functools.partial(jax.jit, static_argnames=("n", "settings"))
-def estimate(key, bed, likelihood, posterior, levels, *, n, settings=()):
-    """Run `levels_kl` on n exact posterior samples."""
-    key_x0, key_levels = jax.random.split(key)
-    x0 = jax.vmap(posterior.sample)(jax.random.split(key_x0, n))
-    return kl.levels_kl(key_levels, bed.prior, likelihood, x0, levels, **dict(settings))
+def estimate(key, key_noise, bed, likelihood, levels, *, n, settings=()):
+    """Run `levels_kl` on n exact posterior samples; sample i depends on i alone."""
+    posterior = bed.posterior
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(n))
+    x0 = jax.vmap(posterior.sample)(keys)
+    return kl.levels_kl(key_noise, bed.prior, likelihood, x0, levels, **dict(settings))
 
 
-def run(seed, bed, levels, likelihood=None, *, n, **settings):
+def run(seed, bed, levels, likelihood=None, *, n, noise_seed=0, **settings):
+    """Estimate with samples of `seed` and noise of `noise_seed`."""
     likelihood = bed.exact() if likelihood is None else likelihood
-    key, settings = jax.random.key(seed), tuple(settings.items())
-    return estimate(key, bed, likelihood, bed.posterior, levels, n=n, settings=settings)
+    key = jax.random.key(seed)
+    key_noise = jax.random.fold_in(key, noise_seed + 2**20)
+    settings = tuple(settings.items())
+    return estimate(key, key_noise, bed, likelihood, levels, n=n, settings=settings)
 
 
 def test_trapezoid_weights():

@@ -15,11 +15,11 @@ operators nets
 priors
 guidance
 samplers sample kl
-data checkpoint convert figures metrics parallel testing
+data checkpoint convert metrics page parallel testing
 calibration
 detectors
 build default_config results workdir
-evaluation train
+comparison evaluation figures job train
 run run_train
 report
 main

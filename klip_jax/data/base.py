@@ -2,7 +2,8 @@
 
 import os
 import pathlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,8 @@ class ImageSet(NamedTuple):
     Attributes:
       images: [N, H, W, C] float32 in [0, 1].
       ids: N unique names, safe as file names.
-      groups: N group names; "id" is in-distribution, all others are anomalous.
+      groups: N group names; "id" is in-distribution, "" is unknown, all others are
+        anomalous.
       masks: where the anomaly is, [N, H, W] bool.
       eligible: where an anomaly could have been, [N, H, W] bool.
       body: where the object is at all, [N, H, W] bool.
@@ -62,6 +64,61 @@ def image_source(images: np.ndarray) -> Source:
         return arrays[jax.random.randint(key, (), 0, arrays.shape[0])]
 
     return Source(draw, jnp.asarray(images))
+
+
+def join(parts: Sequence[ImageSet]) -> ImageSet:
+    """Return the images of all `parts`, in order; they know the same and are one size.
+
+    Raises:
+      ValueError: if there are none, or the sizes differ.
+    """
+    if not parts:
+        raise ValueError("data.groups is empty: name at least one group")
+    shapes = {part.images.shape[1:]: part.groups[0] for part in reversed(parts)}
+    if len(shapes) > 1:
+        sizes = ", ".join(f"{shape} in {name!r}" for shape, name in shapes.items())
+        raise ValueError(f"the groups differ in size: {sizes}; give images of one size")
+    fields = zip(*parts, strict=True)
+    return ImageSet(
+        *(
+            None
+            if field[0] is None
+            else np.concatenate(field)
+            if isinstance(field[0], np.ndarray)
+            else sum(field, ())
+            for field in fields
+        )
+    )
+
+
+def natural(name: str) -> tuple:
+    """Return a sorting key that puts ood_2 before ood_10."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple(int(p) if i % 2 else p for i, p in enumerate(parts)), name
+
+
+def scaled(images: np.ndarray, offset: float, scale: float, where: str) -> np.ndarray:
+    """Return (images - offset) / scale as float32 [N, H, W, C]; see `check_images`.
+
+    Args:
+      images: greys [N, H, W] or [N, H, W, C].
+      offset, scale: the grey value that becomes 0, and the range that becomes 1.
+      where: they come from, for the message.
+
+    Raises:
+      ValueError: if there are none, their rank is wrong, scale is not positive, or a
+        pixel is NaN or falls outside [0, 1].
+    """
+    if not scale > 0:
+        raise ValueError(f"data.scale={scale}: the range of grey values is positive")
+    images = images[..., None] if images.ndim == 3 else images
+    if images.ndim != 4 or not images.size:
+        raise ValueError(f"{where}: images must be [N, H, W(, C)], got {images.shape}")
+    images = (images.astype(np.float32) - offset) / scale
+    # Stored greys may undershoot the stated range by rounding; true outliers stay.
+    slack = 2.0 / scale
+    inside = (images > -slack) & (images < 1 + slack)
+    return check_images(np.where(inside, np.clip(images, 0, 1), images), where)
 
 
 def data_root(root: str = "") -> pathlib.Path:

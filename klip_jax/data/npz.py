@@ -1,16 +1,17 @@
 """Image sets in .npz files: plain arrays, never a pickle.
 
-Either one array `images` (with `split` 0 train / 1 test, `patient`, `masks` where there
-are any) or one array a group, `<group>_images`, with `<group>_masks`,
-`<group>_eligible`, `<group>_body`, `<group>_patient`. Grey values become
-(grey - offset) / scale.
+Either one array `images`, all in-distribution, with `split` (0 train / 1 test) and
+`patient` where they are known; or one array a group, `<group>_images`, with
+`<group>_masks`, `<group>_eligible`, `<group>_body`, `<group>_patient`. Grey values
+become (grey - offset) / scale.
 """
 
 import zipfile
+import zlib
 
 import numpy as np
 
-from klip_jax.data.base import ImageSet, check_images, data_root
+from klip_jax.data.base import ImageSet, data_root, join, scaled
 
 
 def load(
@@ -30,7 +31,8 @@ def load(
       root: folder; default $KLIP_DATA, else ../shared/data.
       groups: the groups to read, "id" for in-distribution; empty reads `images`.
       per_group: first so many images of each group; 0 for all.
-      split: "train" or "test" to keep only that part of `images`; empty for all.
+      split: "train" or "test" to keep only that part of `images`; empty for all, and
+        for groups.
       offset, scale: grey values that become 0, and the range that becomes 1.
 
     Returns:
@@ -48,6 +50,8 @@ def load(
             "KLIP_DATA to the folder that holds it"
         )
     arrays = read_arrays(path)
+    if groups and split:
+        raise ValueError(f"data.split={split!r} is for `images`; groups have no split")
     if not groups:
         return _plain(arrays, path, per_group, split, offset, scale)
     return _grouped(arrays, path, groups, per_group, offset, scale)
@@ -55,10 +59,11 @@ def load(
 
 def read_arrays(path) -> dict[str, np.ndarray]:
     """Read every array of an .npz file; ValueError if it is broken or pickled."""
+    broken = (ValueError, TypeError, OSError, EOFError)
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (*broken, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not a whole, plain .npz file ({error})") from None
 
 
@@ -73,9 +78,12 @@ def _plain(arrays, path, per_group, split, offset, scale):
             raise ValueError(f"{path}: no array 'split', so data.split must be ''")
         index = np.flatnonzero(arrays["split"] == (split == "test"))
     index = index[:per_group] if per_group else index
-    images = _scaled(arrays["images"][index], path, offset, scale)
+    images = scaled(arrays["images"][index], offset, scale, str(path))
     ids = tuple(f"{path.stem}_{i:05d}" for i in index)
-    return ImageSet(images, ids, ("id",) * len(ids))
+    patients = arrays.get("patient")
+    if patients is not None:
+        patients = tuple(str(patients[i]) for i in index)
+    return ImageSet(images, ids, ("id",) * len(ids), patients=patients)
 
 
 def _grouped(arrays, path, groups, per_group, offset, scale):
@@ -90,35 +98,24 @@ def _grouped(arrays, path, groups, per_group, offset, scale):
 
         def pixels(name, group=group, shape=images.shape[:3], n=n):
             found = arrays.get(f"{group}_{name}")
-            return np.zeros(shape, bool) if found is None else found[:n] > 0
+            found = np.zeros(shape, bool) if found is None else found[:n] > 0
+            if found.shape != shape:
+                raise ValueError(
+                    f"{path}: {group}_{name} is {found.shape}, but the images are "
+                    f"{shape}"
+                )
+            return found
 
         ids = tuple(f"{group}_{i:04d}" for i in range(n))
         patient = arrays.get(f"{group}_patient")
         patients = ids if patient is None else tuple(str(p) for p in patient[:n])
         parts.append(
             ImageSet(
-                _scaled(images, path, offset, scale),
+                scaled(images, offset, scale, f"{path}, {group}_images"),
                 ids,
                 (group,) * n,
                 *map(pixels, ("masks", "eligible", "body")),
                 patients,
             )
         )
-    fields = list(zip(*parts, strict=True))
-    joined = [
-        np.concatenate(f) if isinstance(f[0], np.ndarray) else sum(f, ())
-        for f in fields
-    ]
-    return ImageSet(*joined)
-
-
-def _scaled(images, path, offset, scale):
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4:
-        raise ValueError(f"{path}: images must be [N, H, W(, C)], got {images.shape}")
-    images = (images.astype(np.float32) - offset) / scale
-    # Stored greys may undershoot the stated range by rounding; true outliers stay.
-    slack = 2.0 / scale
-    inside = (images > -slack) & (images < 1 + slack)
-    return check_images(np.where(inside, np.clip(images, 0, 1), images), str(path))
+    return join(parts)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from klip_jax.data.anomalies import draw
-from klip_jax.data.base import ImageSet, Source
+from klip_jax.data.base import ImageSet, Source, join
 
 
 def load(
@@ -33,15 +33,7 @@ def load(
     """
     if per_group < 1:
         raise ValueError(f"per_group={per_group}: at least one image of each group")
-    parts = [_group(group, per_group, size, seed) for group in groups]
-    return ImageSet(
-        *(
-            np.concatenate(field)
-            if isinstance(field[0], np.ndarray)
-            else sum(field, ())
-            for field in zip(*parts, strict=True)
-        )
-    )
+    return join([_group(group, per_group, size, seed) for group in groups])
 
 
 def source(*, size: int = 64) -> Source:

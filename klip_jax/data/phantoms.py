@@ -253,7 +253,7 @@ def _paint(canvas, distance, tissue, value):
     """Paint `value` over (hu, labels) where `distance` < 0."""
     hu, labels = canvas
     hu = hu + _coverage(distance) * (value - hu)
-    return hu, jnp.where(distance < 0.0, tissue, labels)
+    return hu, labels + (distance < 0.0) * (tissue - labels)
 
 
 def _union(distances):

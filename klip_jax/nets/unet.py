@@ -68,7 +68,7 @@ class UNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions; the noise level scales and shifts the second one's input."""
+    """Two 3x3 convolutions; the noise level scales and shifts what is between them."""
 
     features: int
     groups: int

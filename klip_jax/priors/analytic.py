@@ -9,8 +9,8 @@ Mixture sum_k w_k N(mu_k, Sigma_k):
     D(x, sigma) = sum_k rho_k(x) D_k(x, sigma),
     rho_k ~ w_k N(x; mu_k, Sigma_k + sigma^2 I).
 
-Given y = A x + n, n ~ N(0, s^2 I), the posterior is of the same family, and KL(p(x|y) ||
-p(x)) is exact for both: these are the oracles of the estimators.
+Given y = A x + n, n ~ N(0, s^2 I), the posterior is of the same family, and
+KL(p(x|y) || p(x)) is exact for both: these are the oracles of the estimators.
 """
 
 import jax
