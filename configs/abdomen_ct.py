@@ -27,6 +27,9 @@ def get_config():
         config.train.data = dict(
             name="npz.load", file="abdomen_ct_64.npz", split="train", **greys
         )
+        config.train.licence = (
+            "MedNIST AbdomenCT; upstream CC BY-SA 4.0 (to be checked)"
+        )
         config.train.test = dict(
             name="npz.load",
             file="abdomen_ct_64.npz",

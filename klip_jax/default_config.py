@@ -49,6 +49,7 @@ def get_config() -> ConfigDict:
                 test=dict(
                     name="phantom_set.load", groups=("id",), per_group=128, seed=7
                 ),
+                licence="none needed: procedural phantoms of this package",
                 init="",
                 recipe=dict(
                     steps=5000,

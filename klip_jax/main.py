@@ -55,7 +55,8 @@ def main() -> int:
             start = _announce_training(run_train.prepare(settings, folder))
         elif FLAGS.mode == "report":
             workdir.read_config(folder)
-            return _report(folder)
+            _report(folder)
+            return 0
         else:
             start = _announce(prepare(settings, folder), FLAGS.mode)
     except (ValueError, OSError) as error:
@@ -142,7 +143,6 @@ def _report(folder):
             interval = f"[{found['low']:.3f}, {found['high']:.3f}]"
             print(f"{name:20s}{found['value']:.3f} {interval}")
     print(f"report: {page}")
-    return 0
 
 
 def _duration(seconds: float) -> str:

@@ -112,7 +112,7 @@ def train_prior(job: TrainJob, *, progress: bool = True) -> Path:
 
 
 def export(folder: Path, state, make_prior, source, test_images, part: dict) -> Path:
-    """Write weights.safetensors and samples.png of a training state.
+    """Write weights.safetensors, their card.md and samples.png of a training state.
 
     The record holds the network, the prior, the recipe, the device and the expected
     error per level on training and on held-out images.
@@ -135,6 +135,7 @@ def export(folder: Path, state, make_prior, source, test_images, part: dict) -> 
         "errors": {"levels": list(ERROR_LEVELS), "errors": errors["train"], **errors},
         "training": {
             "data": part["data"],
+            "licence": part["licence"],
             "init": part["init"],
             "recipe": part["recipe"],
             "step": int(state.step),
@@ -145,9 +146,40 @@ def export(folder: Path, state, make_prior, source, test_images, part: dict) -> 
     }
     path = folder / "weights.safetensors"
     save_weights(path, state.ema, record)
+    write_atomically(folder / "card.md", card(record).encode())
     prior, _ = load_prior(path)
     write_atomically(folder / "samples.png", sample_grid(prior, test_images.shape[1:]))
     return path
+
+
+def card(record: dict) -> str:
+    """Return what a weights file's record says, as markdown for people."""
+    training, errors = record["training"], record["errors"]
+    versions = training["versions"]
+    rows = zip(errors["levels"], errors["train"], errors["test"], strict=True)
+    table = "\n".join(
+        f"| {sigma:.4g} | {train**0.5 / sigma:.3f} | {test**0.5 / sigma:.3f} |"
+        for sigma, train, test in rows
+    )
+    return f"""# Weights for {record["image_shape"]} images
+
+| | |
+|---|---|
+| data | {training["data"]} |
+| licence | {training["licence"]} |
+| network | {record["net"]} |
+| prior | {record["prior"]} |
+| optimiser steps | {training["step"]}, {training["images"]} images |
+| recipe | {training["recipe"]} |
+| started from | {training["init"] or "random weights"} |
+| device | {versions["device"]}, jax {versions["jax"]} |
+
+Root mean squared denoising error per pixel over sigma, image units:
+
+| sigma | training images | held-out images |
+|---|---|---|
+{table}
+"""
 
 
 def sample_grid(prior: NetworkPrior, shape, *, side: int = 6, steps: int = 50) -> bytes:

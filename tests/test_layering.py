@@ -21,6 +21,7 @@ detectors
 build default_config results workdir
 comparison evaluation figures job train
 run run_train
+job
 report
 main
 """

@@ -40,12 +40,16 @@ class Draw(NamedTuple):
       mask: True on the anomaly [H, W]; False everywhere without one.
       body: True inside the skin [H, W].
       eligible: True where a lesion may be centred [H, W].
+      labels: tissue of the anatomy, before the anomaly [H, W], int32, a key of
+        `atlas.TISSUES`. Keep it among the outputs of a jitted draw: without it XLA
+        paints again for every neighbour that `eligible` looks at (twice the time).
     """
 
     image: Array
     mask: Array
     body: Array
     eligible: Array
+    labels: Array
 
 
 def draw(key: Array, kind: str = "id", size: int = 64) -> Draw:
@@ -66,7 +70,13 @@ def draw(key: Array, kind: str = "id", size: int = 64) -> Draw:
         raise ValueError(f"kind is {kind!r} but must be one of {sorted(KINDS)}")
     anatomy = phantoms.phantom(key, size)
     hu, mask = KINDS[kind](jax.random.fold_in(key, _STREAM), anatomy)
-    return Draw(phantoms.window(hu), mask, anatomy.body, anatomy.eligible)
+    return Draw(
+        image=phantoms.window(hu),
+        mask=mask,
+        body=anatomy.body,
+        eligible=anatomy.eligible,
+        labels=anatomy.labels,
+    )
 
 
 def lesion(

@@ -18,7 +18,7 @@ from jax import Array
 
 from klip_jax import kl, sde
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
-from klip_jax.sample import sample
+from klip_jax.sample import Sampled, sample
 from klip_jax.samplers.resampling import resampling
 from klip_jax.types import Denoiser, Detection, LinearOperator
 
@@ -97,6 +97,31 @@ class Estimate(NamedTuple):
     first_bad_step: Array
 
 
+def posterior_samples(
+    key: Array, likelihood: ConditionalGaussian, prior: Denoiser, settings: Settings
+) -> Sampled:
+    """Draw N samples of p(x|y) by resampling down the noise levels.
+
+    Args:
+      key: sample n uses fold_in(key, n).
+      likelihood: what was measured.
+      prior: a denoiser with `variance`.
+      settings: samples, steps, sigma_min and sigma_max count here.
+
+    Returns:
+      A `Sampled` with a leading axis [N]; x is [N, H, W, C].
+    """
+    low, high = settings.sigma_min, settings.sigma_max
+    sigmas = jnp.append(sde.log_levels(settings.steps, low, high)[::-1], 0.0)
+
+    def chain(n):
+        key_n = jax.random.fold_in(key, n)
+        shape = likelihood.operator.in_shape
+        return sample(key_n, resampling(), prior, likelihood, sigmas, shape)
+
+    return jax.vmap(chain)(jnp.arange(settings.samples))
+
+
 def estimate(
     key: Array,
     y: Array,
@@ -108,7 +133,7 @@ def estimate(
     """Sample the posterior of one image and estimate its KL maps. Pure: jit it.
 
     Args:
-      key: of the image; sample n uses fold_in(key, n).
+      key: of the image.
       y: measurements [operator.out_shape].
       operator: A.
       noise_std: of y, > 0.
@@ -116,16 +141,8 @@ def estimate(
       settings: static numbers.
     """
     likelihood = ConditionalGaussian(operator, y, noise_std)
-    low, high = settings.sigma_min, settings.sigma_max
-    sigmas = jnp.append(sde.log_levels(settings.steps, low, high)[::-1], 0.0)
     key_samples, key_levels = jax.random.split(key)
-
-    def chain(n):
-        key_n = jax.random.fold_in(key_samples, n)
-        shape = operator.in_shape
-        return sample(key_n, resampling(), prior, likelihood, sigmas, shape)
-
-    chains = jax.vmap(chain)(jnp.arange(settings.samples))
+    chains = posterior_samples(key_samples, likelihood, prior, settings)
     levels = kl.levels_kl(
         key_levels,
         prior,

@@ -1,0 +1,96 @@
+"""A run in small: 16x16 images, 8 views, a U-Net of 13 k random weights."""
+
+import jax
+import numpy as np
+
+from klip_jax import checkpoint
+from klip_jax.build import build, empty_params
+from klip_jax.default_config import get_config
+
+SHAPE = (16, 16, 1)
+NET = dict(name="unet.UNet", channels=(8, 8), groups=4)
+PRIOR = dict(name="edm.EDM", sigma_data=0.5)
+TABLE = dict(levels=[0.01, 0.1, 1.0, 10.0], errors=[1e-4, 4e-3, 0.04, 0.06])
+
+
+def random_params(seed=0):
+    """Return parameters of `NET` none of which is zero."""
+    rng = np.random.default_rng(seed)
+    leaves, structure = jax.tree.flatten(empty_params(build("nets", NET), SHAPE))
+    return jax.tree.unflatten(
+        structure, [np.float32(0.2 * rng.standard_normal(a.shape)) for a in leaves]
+    )
+
+
+def write_weights(path, params=None, **changes):
+    """Write released weights; `changes` go into their record."""
+    card = dict(net=NET, prior=PRIOR, image_shape=SHAPE, errors=TABLE) | changes
+    checkpoint.save_weights(path, random_params() if params is None else params, card)
+    return path
+
+
+def images(n, seed=0):
+    """Return n smooth greys [n, 16, 16] uint8."""
+    rng = np.random.default_rng(seed)
+    grid = np.arange(16) / 16
+    phase = rng.uniform(0, 2 * np.pi, (n, 2, 1, 1))
+    waves = np.sin(4 * grid[:, None] + phase[:, 0]) + np.cos(5 * grid + phase[:, 1])
+    return np.uint8(np.round(127 + 40 * waves))
+
+
+def write_data(path, n=6):
+    """Write an .npz of n in-distribution images and n with a bright square."""
+    masks = np.zeros((n, 16, 16), np.uint8)
+    for i in range(n):
+        masks[i, 3 + i % 6 : 6 + i % 6, 4:7] = 1
+    body = np.ones((n, 16, 16), np.uint8)
+    eligible = body.copy()
+    eligible[:, :2] = 0
+    np.savez(
+        path,
+        id_images=images(n),
+        id_eligible=eligible,
+        id_body=body,
+        id_patient=np.arange(n) // 2,
+        lesion_images=np.where(masks, 250, images(n, 1)).astype(np.uint8),
+        lesion_masks=masks,
+        lesion_eligible=eligible,
+        lesion_body=body,
+        lesion_patient=np.arange(n) // 2 + 100,
+    )
+    return path
+
+
+def settings(folder, **changes):
+    """Return a resolved config over files in `folder`, which are made if absent.
+
+    Args:
+      folder: of weights.safetensors and data.npz.
+      **changes: "estimator__samples=4" is estimator.samples = 4.
+    """
+    if not (folder / "weights.safetensors").exists():
+        write_weights(folder / "weights.safetensors")
+    if not (folder / "data.npz").exists():
+        write_data(folder / "data.npz")
+    config = get_config().to_dict()
+    data = dict(name="npz.load", file="data.npz", root=str(folder))
+    config["data"] = data | dict(groups=("id", "lesion"), per_group=0, measurements="")
+    config["operator"] = dict(name="ct.ParallelBeam", views=8, span=180.0)
+    config["prior"] = dict(weights=str(folder / "weights.safetensors"))
+    config["estimator"] |= dict(samples=3, steps=3, levels=2, top=0.1)
+    config["calibration"] |= dict(draws=0, steps=3, law="")
+    config["train"] |= dict(
+        data=data | dict(groups=("id",)),
+        test=data | dict(groups=("lesion",)),
+        net=NET,
+        prior=PRIOR,
+        recipe=config["train"]["recipe"]
+        | dict(steps=12, batch=8, warmup=2, checkpoint_every=4),
+    )
+    for name, value in changes.items():
+        *parts, last = name.split("__")
+        target = config
+        for part in parts:
+            target = target[part]
+        target[last] = value
+    return config
