@@ -207,9 +207,11 @@ def path_kl(window: tuple[float, float] = (0.0, math.inf)) -> Reducer:
     """Sum |shift|^2 / (2 noise_var) along a chain: KL between the paths, in nats.
 
     With a true likelihood score it estimates KL(p(x|y) || p(x)) to first order in the
-    step; with any other deterministic guidance it still bounds KL(what the guided
-    sampler draws || what the unguided one draws) from above. Steps without noise of
-    their own (deterministic samplers, the last step to 0) do not count.
+    step, if the steps have the noise of the reverse SDE (ancestral, Euler-Maruyama;
+    DDIM(eta) gives (1 + eta^2)^2 / (4 eta^2) times it). With any other deterministic
+    guidance it still bounds KL(what the guided sampler draws || what the unguided one
+    draws) from above. Steps without noise of their own (deterministic samplers, the
+    last step to 0) do not count.
 
     Args:
       window: (lowest, highest) sigma of the steps that count, image units.

@@ -111,32 +111,15 @@ def detect(
       law: gives the p-values; None leaves them out.
       progress: show a bar with the time left.
     """
+    position = null = None
+    if law is not None:
+        if job.settings["calibration"]["per_position"]:
+            position = calibration.position_law(law)
+        null = calibration.score_law(law, job.estimator.top, position)
+    compute = shard_vmap(_one_image(job), shared=3)
     todo = remaining(job)
     at_once = job.settings["images_at_once"] * jax.device_count()
-    per_position = job.settings["calibration"]["per_position"]
-    position = (
-        None if law is None or not per_position else calibration.position_law(law)
-    )
-    null = (
-        None if law is None else calibration.score_law(law, job.estimator.top, position)
-    )
-
-    def one(prior, operator, position, key, y, eligible):
-        found = klip.estimate(key, y, operator, job.noise_std, prior, job.estimator)
-        detection = klip.detection(found.levels, job.estimator, position)
-        simple = controls(
-            y,
-            operator,
-            prior,
-            found.mean,
-            found.std,
-            eligible,
-            scale=job.estimator.scale,
-        )
-        return found, detection, simple, operator.naive_inverse(y)
-
-    one_of_many = shard_vmap(one, shared=3)
-    simulate = jax.jit(_simulate)
+    root = jax.random.key(job.settings["seed"])
     bar = tqdm(
         total=len(job.ids),
         initial=len(job.ids) - len(todo),
@@ -149,39 +132,44 @@ def detect(
         # The last chunk is filled up, so that every call has the compiled shape.
         index = chunk + [chunk[-1]] * (at_once - len(chunk))
         began = time.perf_counter()
-        root = jax.random.key(job.settings["seed"])
         keys = jnp.stack([jax.random.fold_in(root, _number(job.ids[i])) for i in index])
-        keys = jax.vmap(jax.random.split)(keys)
-        if job.measurements is None:
-            y = jnp.stack(
-                [
-                    simulate(
-                        keys[n, 0], job.operator, job.images.images[i], job.noise_std
-                    )
-                    for n, i in enumerate(index)
-                ]
-            )
-        else:
-            y = jnp.asarray(job.measurements[index])
-        eligible = jnp.asarray(_eligible(job, index))
-        out = one_of_many(job.prior, job.operator, position, keys[:, 1], y, eligible)
+        inputs = job.images.images if job.measurements is None else job.measurements
+        out = compute(
+            job.prior,
+            job.operator,
+            position,
+            keys,
+            jnp.asarray(inputs[index]),
+            jnp.asarray(_eligible(job, index)),
+        )
         out = jax.tree.map(np.asarray, out)
         seconds = (time.perf_counter() - began) / len(chunk)
         for n, i in enumerate(chunk):
             result = _result(job, i, jax.tree.map(lambda a, n=n: a[n], out), seconds)
-            p = (
-                float("nan")
-                if null is None
-                else calibration.p_value(result.score, null)
-            )
-            write_image(job.folder, result._replace(p_value=p))
+            if null is not None:
+                p_value = calibration.p_value(result.score, null)
+                result = result._replace(p_value=p_value)
+            write_image(job.folder, result)
             bar.update()
     bar.close()
 
 
-def _simulate(key, operator, x, noise_std):
-    noise = jax.random.normal(key, operator.out_shape)
-    return operator(x) + noise_std * noise
+def _one_image(job):
+    """Return the function of one image: measure it, or take y, and run everything."""
+    noise_std, settings = job.noise_std, job.estimator
+
+    def one(prior, operator, position, key, y, eligible):
+        key_noise, key = jax.random.split(key)
+        if job.measurements is None:
+            noise = jax.random.normal(key_noise, operator.out_shape)
+            y = operator(y) + noise_std * noise
+        found = klip.estimate(key, y, operator, noise_std, prior, settings)
+        detection = klip.detection(found.levels, settings, position)
+        moments = found.mean, found.std
+        simple = controls(y, operator, prior, *moments, eligible, scale=settings.scale)
+        return found, detection, simple, operator.naive_inverse(y)
+
+    return one
 
 
 def _eligible(job, index):

@@ -71,10 +71,10 @@ def test_many_levels_estimate_the_kl(build, expected, x64):
 def test_integrand_at_each_level_and_pixel(x64):
     # T6: repetitions give the standard errors of guided, coherent, coherent_guided.
     bed, levels = beds.g16(), jnp.array([0.01, 0.1, 0.5, 2.0, 20.0])
-    found = jax.jit(jax.vmap(lambda i: run(i, bed, levels, n=64).blocks))(
-        jnp.arange(30)
-    )[..., 0]
-    parts = jax.vmap(lambda s: beds.integrand(bed, bed.exact(), s))(levels)
+    exact = bed.exact()
+    found = [run(i, bed, levels, exact, n=64).blocks[..., 0] for i in range(30)]
+    found = jnp.stack(found)
+    parts = jax.jit(jax.vmap(lambda s: beds.integrand(bed, exact, s)))(levels)
     for k, (sigma, coherent, fluct) in enumerate(
         zip(levels.tolist(), *parts, strict=True)
     ):
@@ -145,14 +145,12 @@ def test_maps_sum_to_blocks_samples_and_total(x64):
     np.testing.assert_allclose(found.samples.mean(0), block_map[0], 1e-9)
     weights = kl.trapezoid(levels)
     np.testing.assert_allclose(jnp.tensordot(weights, found.blocks, 1), block_map, 1e-9)
-    other = run(0, bed, levels, exact, n=16)
-    np.testing.assert_allclose(other.heatmap, found.heatmap, 1e-12)
 
 
-@pytest.mark.parametrize("chunk", [2, 6])
+@pytest.mark.parametrize("chunk", [2, 4])
 def test_chunks_change_nothing(chunk, x64):
-    bed, levels = beds.g16(), sde.log_levels(6, 0.05, 5.0)
-    one, many = (run(0, bed, levels, n=5, chunk=c) for c in (1, chunk))
+    bed, levels = beds.g16(), sde.log_levels(4, 0.05, 5.0)
+    one, many = run(0, bed, levels, n=4), run(0, bed, levels, n=4, chunk=chunk)
     for a, b in zip(one, many, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
@@ -176,7 +174,7 @@ def test_antithetic_pairs_remove_what_is_linear_in_the_noise(x64):
 def test_the_coherent_map_needs_no_likelihood(x64):
     bed, levels = beds.g16(), sde.log_levels(4, 0.05, 5.0)
     with_score, without = (
-        run(0, bed, levels, likelihood, n=6)
+        run(0, bed, levels, likelihood, n=4)
         for likelihood in (bed.exact(), NoMeasurement())
     )
     np.testing.assert_allclose(with_score.heatmap[1], without.heatmap[1], 1e-10)

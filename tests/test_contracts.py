@@ -101,6 +101,16 @@ def test_operator_follows_the_dtype(operator_class):
         assert abs(gap) <= 1e-13 * jnp.linalg.norm(op(x)) * jnp.linalg.norm(y)
 
 
+def test_operator_enters_programs_compiled_ahead_of_time(operator_class):
+    op = operator_class((17, 19, 1))
+    x = jax.random.normal(jax.random.key(5), op.in_shape)
+    compiled = jax.jit(lambda op, x: op(x)).lower(op, x).compile()
+    np.testing.assert_allclose(compiled(op, x), op(x), rtol=1e-4, atol=1e-4)
+    shapes = jax.tree.map(jnp.shape, op)
+    is_shape = lambda leaf: isinstance(leaf, tuple)  # noqa: E731
+    assert jax.tree.structure(shapes, is_leaf=is_shape) == jax.tree.structure(op)
+
+
 def test_operator_runs_in_shard_map(operator_class):
     op = operator_class((17, 19, 1))
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -20,8 +20,8 @@ calibration
 detectors
 build default_config results workdir
 comparison evaluation figures job train
-run run_train
 job
+run run_train
 report
 main
 """

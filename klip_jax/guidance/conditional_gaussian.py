@@ -7,7 +7,8 @@ With v = E||x0 - D||^2 / d, x0 given x_sigma and y is Gaussian too, with mean
 the score is (D_y - D) / sigma^2, and x0 can be drawn exactly. It equals `PiGDM` with
 the network's Jacobian replaced by its mean, v / sigma^2 (for an exact denoiser J =
 Cov / sigma^2), and needs no derivative of the network. v is the prior's own expected
-error at that level, so nothing is tuned.
+error at that level, so nothing is tuned. Exact for a white Gaussian prior; on the
+smooth G16 of the tests its integrand at many noise levels sums to .654 of the KL.
 
 Reference: Zhu et al. 2023 (DiffPIR) and Zhang et al. 2024 (DAPS), with v measured
 instead of chosen.

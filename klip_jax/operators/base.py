@@ -81,20 +81,22 @@ class Operator:
         return Composition(self, other)
 
     def _flatten(self):
-        dynamic, static = [], []
-        for name, value in sorted(vars(self).items()):
-            if isinstance(value, (jax.Array, np.ndarray, Operator)):
-                dynamic.append((jax.tree_util.GetAttrKey(name), value))
-            else:
-                static.append((name, value))
-        return dynamic, (tuple(key.name for key, _ in dynamic), tuple(static))
+        fields = dict(vars(self))
+        arrays = (jax.Array, np.ndarray, Operator)
+        names = fields.pop("_leaves", None) or tuple(
+            sorted(k for k, value in fields.items() if isinstance(value, arrays))
+        )
+        dynamic = [(jax.tree_util.GetAttrKey(k), fields.pop(k)) for k in names]
+        return dynamic, (names, tuple(sorted(fields.items())))
 
     @classmethod
     def _unflatten(cls, aux, children):
-        # Children may be anything jax puts there (tracers, None, shapes): no checks.
+        # Children may be anything jax puts there (tracers, None, shapes): no checks,
+        # and their names are kept, because their types no longer tell.
         names, static = aux
         op = object.__new__(cls)
-        vars(op).update(dict(static), **dict(zip(names, children, strict=True)))
+        leaves = dict(zip(names, children, strict=True))
+        vars(op).update(dict(static), **leaves, _leaves=names)
         return op
 
 

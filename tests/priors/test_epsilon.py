@@ -4,7 +4,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from klip_jax.guidance.dps import DPS
 from klip_jax.kl import path_kl
@@ -35,7 +34,15 @@ class Net(nn.Module):
         return jnp.sqrt(1 - abar) * (x_t + jnp.sqrt(abar) * bend)
 
 
-def ddpm_loop(net, params, y, x_t, noises):
+def some_params():
+    shapes = jax.eval_shape(
+        Net().init, jax.random.key(0), jnp.zeros(SHAPE), jnp.zeros(())
+    )
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape) / 3), shapes)
+
+
+def ddpm_loop(key, net, params, y, x_t):
     """Algorithm 2 of Ho et al. 2020 with DPS guidance, x_t and x0 in [-1, 1].
 
     The measurement is of (x0 + 1) / 2. Returns x_0, and x0 and
@@ -43,8 +50,9 @@ def ddpm_loop(net, params, y, x_t, noises):
     """
     betas, alphas, abars = (jnp.asarray(a, x_t.dtype) for a in (BETAS, ALPHAS, ABAR))
 
-    def step(x_t, inputs):
-        t, z = inputs
+    def step(x_t, t):
+        # The noise that the package's step number T - 1 - t draws.
+        z = jax.random.normal(jax.random.fold_in(key, T - t), SHAPE, x_t.dtype)
         beta, alpha, abar = betas[t], alphas[t], abars[t]
 
         def predict(x_t):
@@ -64,7 +72,7 @@ def ddpm_loop(net, params, y, x_t, noises):
         x_next = mean + shift + jnp.sqrt(variance) * z
         return x_next, (x0, jnp.where(t > 0, energy, 0))
 
-    return jax.lax.scan(step, x_t, (jnp.arange(T)[::-1], noises))
+    return jax.lax.scan(step, x_t, jnp.arange(T)[::-1])
 
 
 def both(key):
@@ -72,20 +80,17 @@ def both(key):
 
     The denoised image and the path-KL map at each step, the whole map, the end.
     """
-    net, sampler = Net(), ancestral()
-    params = net.init(jax.random.key(0), jnp.zeros(SHAPE), jnp.zeros(()))
-    y = jax.random.uniform(jax.random.key(1), (int(SEEN.sum()), SHAPE[-1]))
+    net, sampler, params = Net(), ancestral(), some_params()
+    y = jnp.asarray(np.random.default_rng(1).random((SEEN.sum(), SHAPE[-1])))
     prior = Epsilon(params, net, betas=BETAS)
     likelihood = DPS(Mask(SHAPE, SEEN), y, jnp.asarray(NOISE_STD))
     # In [0, 1] the noise levels are half those in [-1, 1].
     sigmas = jnp.append(jnp.asarray(timestep_sigmas(BETAS)[::-1] / 2), 0.0)
-    step_keys = jax.vmap(lambda i: jax.random.fold_in(key, i + 1))(jnp.arange(T))
-    noises = jax.vmap(lambda k: jax.random.normal(k, SHAPE, sigmas.dtype))(step_keys)
     x = sampler.init(jax.random.fold_in(key, 0), SHAPE, sigmas[0])
 
     # [0, 1] and x0 + sigma z -> [-1, 1] and sqrt(abar) (x0 + sigma z)
     start = (2 * x - 1) * jnp.sqrt(jnp.asarray(ABAR[-1], x.dtype))
-    end, (x0s, energies) = ddpm_loop(net, params, y, start, noises)
+    end, (x0s, energies) = ddpm_loop(key, net, params, y, start)
 
     chain = sample(key, sampler, prior, likelihood, sigmas, SHAPE, record())
     found, shifts, noise_vars, nats = chain.reduced
@@ -129,17 +134,16 @@ def test_ddpm_is_ancestral_sampling_in_sigma(x64):
 
 
 def test_ddpm_is_ancestral_sampling_in_sigma_in_float32():
-    found = gaps(jax.jit(both)(jax.random.key(2)))
-    print(found)
-    assert max(found) <= 2e-5
+    # Observed: 1e-5 in the map of one step, below 1e-6 in the whole map and the end.
+    assert max(gaps(jax.jit(both)(jax.random.key(2)))) <= 2e-5
 
 
-@pytest.mark.parametrize("t", [0, 7, T - 1])
-def test_network_is_called_at_its_own_timestep(t, x64):
-    net = Net()
-    params = jax.jit(net.init)(jax.random.key(0), jnp.zeros(SHAPE), jnp.zeros(()))
-    sigma = timestep_sigmas(BETAS)[t]
-    x_t = jax.random.normal(jax.random.key(3), SHAPE)
+def test_network_is_called_at_its_own_timestep(x64):
+    net, params = Net(), some_params()
     prior = Epsilon(params, net, betas=BETAS)
-    found = prior.output(x_t / np.sqrt(ABAR[t]), jnp.asarray(sigma))
-    np.testing.assert_allclose(found, net.apply(params, x_t, jnp.float64(t)), 1e-10)
+    x_t = jnp.asarray(np.random.default_rng(2).normal(size=SHAPE))
+    for t in (0, 7, T - 1):
+        sigma = jnp.asarray(timestep_sigmas(BETAS)[t])
+        found = prior.output(x_t / np.sqrt(ABAR[t]), sigma)
+        expected = net.apply(params, x_t, jnp.float64(t))
+        np.testing.assert_allclose(found, expected, 1e-10)

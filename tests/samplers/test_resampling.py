@@ -28,19 +28,17 @@ def run(bed, n, n_levels):
     return chains(bed.prior, likelihood, jax.random.split(jax.random.key(0), n))
 
 
-@pytest.mark.parametrize("n_levels", [3, 12])
-def test_draws_the_exact_posterior_of_a_white_prior(n_levels):
+def test_draws_the_exact_posterior_of_a_white_prior():
+    # With any number of levels: each draw of x0 is exact.
     bed, n = beds.white(), 10_000
-    centred = run(bed, n, n_levels).x.reshape(n, -1) - bed.posterior.mean.ravel()
+    chains = run(bed, n, 4)
+    assert not chains.reduced.any()  # and no path KL is claimed
+    centred = chains.x.reshape(n, -1) - bed.posterior.mean.ravel()
     covariance = bed.posterior.covariance
     spread = jnp.diag(covariance)
     assert jnp.all(jnp.abs(centred.mean(0)) <= 4.5 * jnp.sqrt(spread / n))
     stderr = jnp.sqrt((covariance**2 + jnp.outer(spread, spread)) / n)
     assert jnp.all(jnp.abs(centred.T @ centred / n - covariance) <= 4.5 * stderr)
-
-
-def test_has_no_path_kl():
-    assert not run(beds.white(), 3, 4).reduced.any()
 
 
 def test_shift_is_the_move_of_the_conditional_mean():

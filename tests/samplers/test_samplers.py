@@ -70,6 +70,18 @@ def test_path_kl_converges_to_the_kl_at_first_order(name, propagate):
     assert 1.8 <= gaps[0] / gaps[1] <= 2.2
 
 
+@pytest.mark.parametrize("eta", [1.0, 0.5])
+def test_path_kl_of_less_noise_is_a_multiple_of_the_kl(eta, propagate):
+    # The chain of DDIM(eta) tends to an SDE of noise eta^2 and drift (1 + eta^2) / 2.
+    bed = beds.g16()
+    coarse, fine = (
+        propagate(ddim(eta), bed, bed.exact(), levels(n))[1].sum() for n in (400, 800)
+    )
+    expected = (1 + eta**2) ** 2 / (4 * eta**2) * beds.G16
+    # Richardson's rule removes the first order.
+    np.testing.assert_allclose(2 * fine - coarse, expected, 2e-3)
+
+
 # T7: 80 -> .002, n levels, exact expectation of the sum of |shift|^2 / (2 noise_var).
 @pytest.mark.parametrize(
     ("name", "n", "expected"),

@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+import tiny
+
+from klip_jax.data import npz
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def grouped(tmp_path):
+    return tiny.write_data(tmp_path / "data.npz", 6)
+
+
+@pytest.fixture
+def plain(tmp_path):
+    split = np.array([0, 1, 0, 1, 1])
+    images = RNG.integers(50, 256, (5, 4, 3), dtype=np.uint8)
+    np.savez(tmp_path / "p.npz", images=images, split=split, patient=np.arange(5) // 2)
+    return tmp_path, images
+
+
+def test_groups_with_what_is_known(grouped):
+    root = str(grouped.parent)
+    found = npz.load(file="data.npz", root=root, groups=("lesion", "id"), per_group=4)
+    with np.load(grouped) as data:
+        expected = np.concatenate([data["lesion_images"][:4], data["id_images"][:4]])
+        np.testing.assert_allclose(found.images[..., 0], expected / 255, rtol=1e-6)
+        np.testing.assert_array_equal(found.masks[:4], data["lesion_masks"][:4] > 0)
+        np.testing.assert_array_equal(found.eligible[4:], data["id_eligible"][:4] > 0)
+    assert found.images.dtype == np.float32 and found.masks.dtype == bool
+    assert found.ids[3:5] == ("lesion_0003", "id_0000")
+    assert found.groups == ("lesion",) * 4 + ("id",) * 4
+    assert found.patients == ("100", "100", "101", "101", "0", "0", "1", "1")
+    # No masks were given for the healthy.
+    assert found.masks.shape == (8, 4 * 4, 16) and not found.masks[4:].any()
+
+
+def test_one_array_of_images_and_its_splits(plain):
+    root, images = plain
+    found = npz.load(file="p.npz", root=str(root), offset=50, scale=205)
+    np.testing.assert_allclose(found.images[..., 0], (images - 50.0) / 205, atol=1e-6)
+    assert found.groups == ("id",) * 5 and found.masks is None
+    test = npz.load(file="p.npz", root=str(root), split="test", per_group=2)
+    np.testing.assert_allclose(test.images[..., 0], images[[1, 3]] / 255, rtol=1e-6)
+    assert test.ids == ("p_00001", "p_00003") and test.patients == ("0", "1")
+    train = npz.load(file="p.npz", root=str(root), split="train")
+    assert train.ids == ("p_00000", "p_00002")
+
+
+def test_the_root_may_be_in_the_environment(plain, monkeypatch):
+    root, _ = plain
+    monkeypatch.setenv("KLIP_DATA", str(root))
+    assert len(npz.load(file="p.npz").ids) == 5
+    with pytest.raises(FileNotFoundError, match=r"q\.npz: no such data; .*KLIP_DATA"):
+        npz.load(file="q.npz")
+
+
+def test_colour_and_floats_pass(tmp_path):
+    images = RNG.uniform(size=(3, 4, 5, 3))
+    np.savez(tmp_path / "c.npz", images=images)
+    found = npz.load(file="c.npz", root=str(tmp_path), scale=1.0)
+    np.testing.assert_allclose(found.images, images, rtol=1e-6)
+
+
+def test_rounding_below_the_range_is_clipped_and_more_is_not(tmp_path):
+    images = np.full((2, 3, 3), 100, np.uint8)
+    images[0, 0] = 49
+    np.savez(tmp_path / "d.npz", images=images)
+    settings = dict(file="d.npz", root=str(tmp_path), offset=50, scale=205)
+    assert npz.load(**settings).images.min() == 0
+    images[0, 0] = 47
+    np.savez(tmp_path / "d.npz", images=images)
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], found \[-0\.0146"):
+        npz.load(**settings)
+
+
+BAD = {
+    "no group": (
+        dict(groups=("id", "cat")),
+        r"no group 'cat'; it has \['id', 'lesion'",
+    ),
+    "no images": (dict(), r"no array 'images'; it has \['id_body'"),
+    "split": (dict(groups=("id",), split="test"), "data.split='test' is for `images`"),
+    "scale": (dict(groups=("id",), scale=0), "data.scale=0"),
+    "range": (
+        dict(groups=("id",), scale=99),
+        "data.npz, id_images: images must lie in",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_read_is_named(grouped, case):
+    settings, words = BAD[case]
+    with pytest.raises(ValueError, match=words):
+        npz.load(file="data.npz", root=str(grouped.parent), **settings)
+
+
+def test_splits_need_a_split(plain, tmp_path):
+    np.savez(tmp_path / "p.npz", images=np.zeros((2, 4, 4)))
+    settings = dict(file="p.npz", root=str(tmp_path))
+    with pytest.raises(ValueError, match="no array 'split'"):
+        npz.load(split="test", **settings)
+    with pytest.raises(ValueError, match="'train', 'test' or '', got 'val'"):
+        npz.load(split="val", **settings)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        (
+            dict(images=np.zeros((4, 4))),
+            r"images must be \[N, H, W\(, C\)\], got \(4, 4",
+        ),
+        (dict(images=np.zeros((0, 4, 4))), r"got \(0, 4, 4, 1\)"),
+        (dict(images=np.where(np.eye(3)[None] > 0, np.nan, 1)), "3 pixels are NaN"),
+        (dict(images=np.array([None, "a"], object)), "not a whole, plain .npz"),
+    ],
+)
+def test_images_that_are_none(tmp_path, arrays, words):
+    np.savez(tmp_path / "e.npz", **arrays, allow_pickle=True)
+    with pytest.raises(ValueError, match=words):
+        npz.load(file="e.npz", root=str(tmp_path))
+
+
+def test_masks_and_groups_must_fit(tmp_path):
+    images = np.zeros((3, 4, 4))
+    settings = dict(file="f.npz", root=str(tmp_path))
+    np.savez(tmp_path / "f.npz", a_images=images, a_masks=images[:, :2])
+    with pytest.raises(
+        ValueError, match=r"a_masks is \(3, 2, 4\).*images are \(3, 4, 4"
+    ):
+        npz.load(groups=("a",), **settings)
+    np.savez(tmp_path / "f.npz", a_images=images, a_masks=images[:2])
+    with pytest.raises(ValueError, match=r"a_masks is \(2, 4, 4\)"):
+        npz.load(groups=("a",), **settings)
+    np.savez(tmp_path / "f.npz", a_images=images, b_images=images[:, :2])
+    with pytest.raises(ValueError, match=r"differ in size: .* in 'b', .* in 'a'"):
+        npz.load(groups=("a", "b"), **settings)
+
+
+def test_a_truncated_file_is_named(grouped):
+    whole = grouped.read_bytes()
+    for keep in (0, 50, len(whole) // 2, len(whole) - 1):
+        grouped.write_bytes(whole[:keep])
+        with pytest.raises(ValueError, match=r"data\.npz: not a whole, plain \.npz"):
+            npz.load(file="data.npz", root=str(grouped.parent), groups=("id",))
+
+
+def test_the_real_slices_can_be_read(shared_data):
+    root = str(shared_data / "data")
+    groups = ("id", "lesion_mid")
+    greys = dict(root=root, offset=50.0, scale=205.0, per_group=3)
+    found = npz.load(file="abdomen_ood_64.npz", groups=groups, **greys)
+    assert found.images.shape == (6, 64, 64, 1)
+    assert found.masks[3:].any((1, 2)).all() and not found.masks[:3].any()
+    # A lesion was put where one could have been.
+    for mask, eligible in zip(found.masks[3:], found.eligible[3:], strict=True):
+        assert (mask & eligible).any()
+    train = npz.load(file="abdomen_ct_64.npz", split="train", **greys)
+    assert train.images.shape == (3, 64, 64, 1)
