@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
                 sigma_max=20.0,
                 sigma_min=0.01,
                 levels=5,
-                window=(0.04, 0.4),
+                window=(0.03, 0.3),
                 block=4,
                 scale=2.0,
                 map="coherent",

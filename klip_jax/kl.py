@@ -198,7 +198,10 @@ def smooth(images: Array, scale: float) -> Array:
         raise ValueError(f"scale={scale}: a filter's width in pixels is >= 0")
     if scale == 0:
         return images
-    rows, columns = (_gaussian_matrix(side, scale) for side in images.shape[-3:-1])
+    rows, columns = (
+        jnp.asarray(_gaussian_matrix(side, scale), images.dtype)
+        for side in images.shape[-3:-1]
+    )
     precise = jax.lax.Precision.HIGHEST
     return jnp.einsum("ih,jw,...hwc->...ijc", rows, columns, images, precision=precise)
 
@@ -267,4 +270,4 @@ def _coherent(v):
 def _gaussian_matrix(side, scale):
     distance = np.arange(side)[:, None] - np.arange(side)
     weights = np.exp(-0.5 * (distance / scale) ** 2)
-    return jnp.asarray(weights / weights.sum(1, keepdims=True), jnp.float32)
+    return weights / weights.sum(1, keepdims=True)

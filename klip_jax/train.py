@@ -202,8 +202,10 @@ def train(
         if (step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.steps:
             log.append((step + 1, float(np.mean(losses))))
             losses.clear()
-            manager.save(step + 1, args=ocp.args.StandardSave(state))
+            # First the log: lines later than the newest checkpoint are dropped, while
+            # one that was never written would be missed.
             _write_log(workdir / "train.csv", log)
+            manager.save(step + 1, args=ocp.args.StandardSave(state))
             bar.set_postfix(loss=f"{log[-1][1]:.4f}")
     manager.wait_until_finished()
     manager.close()

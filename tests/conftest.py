@@ -25,6 +25,14 @@ def x64():
         yield
 
 
+@pytest.fixture(scope="module")
+def compile_fast():
+    """Compile in half the time, where the programs are run only a few times."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def shared_data():
     path = ROOT.parent / "shared"

@@ -11,6 +11,7 @@ from klip_jax.priors.analytic import Gaussian
 
 SHAPE = (8, 8, 1)
 NOISE_STD = 0.1
+pytestmark = pytest.mark.usefixtures("compile_fast")
 SETTINGS = klip.Settings(
     samples=3, steps=8, levels=3, block=2, scale=1.0, top=0.1, window=(0.05, 0.5)
 )
@@ -149,7 +150,7 @@ def scores():
     predicted, _ = draw(prior, operator, keys(0), 200)
     exact = jax.vmap(prior.sample)(keys(1))
     rows, columns = jnp.ogrid[:8, :8]
-    spot = 0.6 * jnp.exp(-((rows - 3) ** 2 + (columns - 4) ** 2) / 2)
+    spot = jnp.exp(-((rows - 3) ** 2 + (columns - 4) ** 2) / 2)
     anomalous = exact + spot[..., None]
     return [
         np.asarray(score(prior, operator, keys(seed), x))

@@ -19,7 +19,7 @@ class DEVICES:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compile_once():
+def compile_once(compile_fast):
     """Keep the programs of a run: the jobs here differ in their data alone."""
     programs = {}
 
@@ -33,9 +33,7 @@ def compile_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "shard_vmap", remembering)
         patch.setattr(run.jax, "device_count", lambda: DEVICES.count)
-        jax.config.update("jax_disable_most_optimizations", True)
         yield
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

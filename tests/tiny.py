@@ -1,5 +1,7 @@
 """A run in small: 16x16 images, 8 views, a U-Net of 13 k random weights."""
 
+import copy
+
 import jax
 import numpy as np
 
@@ -87,6 +89,7 @@ def settings(folder, **changes):
         recipe=config["train"]["recipe"]
         | dict(steps=12, batch=8, warmup=2, checkpoint_every=4),
     )
+    config = copy.deepcopy(config)  # NET and PRIOR are everyone's
     for name, value in changes.items():
         *parts, last = name.split("__")
         target = config

@@ -44,7 +44,7 @@ class Settings(NamedTuple):
     sigma_max: float = 20.0
     sigma_min: float = 0.01
     levels: int = 5
-    window: tuple[float, float] = (0.04, 0.4)
+    window: tuple[float, float] = (0.03, 0.3)
     block: int = 4
     scale: float = 2.0
     map: str = "coherent"

@@ -1,0 +1,157 @@
+"""From a config to released weights."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from klip_jax import run_train, train
+from klip_jax.build import build, load_prior
+from klip_jax.checkpoint import load_weights
+from klip_jax.priors.edm import EDM
+
+
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    tiny.settings(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(files, tmp_path_factory):
+    """A training from random weights, and the state it ended in."""
+    folder = tmp_path_factory.mktemp("train")
+    start = str(files / "weights.safetensors")
+    settings = tiny.settings(files, train__init=start, train__recipe__steps=6)
+    states = []
+
+    def keep(*args, train=train.train, **settings):
+        states.append(train(*args, **settings))
+        return states[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_train.train, "train", keep)
+        patch.setattr(run_train, "ERROR_LEVELS", (0.01, 0.1, 1.0))
+        job = run_train.prepare(settings, folder)
+        path = run_train.train_prior(job, progress=False)
+    return job, path, states[0]
+
+
+def test_it_starts_from_given_weights(trained, files):
+    job, _, _ = trained
+    expected, _ = load_weights(files / "weights.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, job.params, expected)
+
+
+def test_weights_reproduce_the_average_to_float16(trained):
+    job, path, state = trained
+    prior, _ = load_prior(path)
+    changed = 0.0
+    for found, ema, start in zip(
+        *map(jax.tree.leaves, (prior.params, state.ema, job.params)), strict=True
+    ):
+        np.testing.assert_allclose(found, ema, rtol=2**-11, atol=1e-7)
+        changed = max(changed, float(jnp.abs(ema - start).max()))
+    assert changed > 1e-3
+    net = build("nets", tiny.NET)
+    table = dict(levels=prior.levels, errors=prior.errors)
+    own = EDM(state.ema, net, sigma_data=0.5, **table)
+    x = jax.random.uniform(jax.random.key(0), tiny.SHAPE)
+    denoise = jax.jit(lambda prior, x: prior(x, jnp.float32(0.2)))
+    np.testing.assert_allclose(denoise(prior, x), denoise(own, x), atol=5e-3)
+
+
+def test_the_record_says_what_the_weights_are(trained, files):
+    _, path, _ = trained
+    prior, card = load_prior(path)
+    assert (
+        card["net"] == json.loads(json.dumps(tiny.NET)) and card["prior"] == tiny.PRIOR
+    )
+    assert card["image_shape"] == list(tiny.SHAPE)
+    errors = card["errors"]
+    assert errors["errors"] == errors["train"] and len(errors["test"]) == 3
+    np.testing.assert_allclose(prior.errors, errors["train"], rtol=1e-6)
+    assert np.isfinite(errors["test"]).all() and min(errors["test"]) > 0
+    training = card["training"]
+    assert training["step"] == 6 and training["images"] == 48
+    assert training["init"] == str(files / "weights.safetensors")
+    assert training["data"]["name"] == "npz.load" and training["recipe"]["batch"] == 8
+    assert "jax" in training["versions"]
+
+
+def test_pictures_and_log(trained):
+    job, _, _ = trained
+    with Image.open(job.folder / "samples.png") as image:
+        assert image.size == (96, 96) and image.mode == "L"
+        assert len(np.unique(image)) > 10
+    lines = (job.folder / "train.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["step", "4", "6"]
+    assert json.loads((job.folder / "config.json").read_text())["config"]["train"]
+
+
+def refused(settings, folder, words, error=ValueError):
+    with pytest.raises(error, match=words):
+        run_train.prepare(settings, folder / "run")
+    assert not (folder / "run").exists()
+
+
+BAD = {
+    "recipe": (dict(train__recipe__batch=0), "batch=0: need at least 1"),
+    "recipe field": (dict(train__recipe__lr=1.0), "train.recipe: no setting 'lr'"),
+    "field": (dict(train__seed=1), "train: no setting 'seed'"),
+    "net": (dict(train__net__name="vit.ViT"), "nets: no module 'vit'"),
+    "net field": (dict(train__net__depth=1), "unet.UNet: .*'depth'"),
+    "prior": (dict(train__prior__name="edm.VDM"), "'edm' has no 'VDM'"),
+    "sigma": (dict(train__prior__sigma_data=0.0), "sigma_data must be positive"),
+    "grid": (dict(train__net__fold=16), "16x16 image does not divide .* of 32"),
+    "group": (dict(train__data__groups=("cat",)), "no group 'cat'"),
+    "scale": (dict(train__test__scale=9.0), "must lie in"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_setting_is_refused(files, tmp_path, case):
+    changes, words = BAD[case]
+    start = str(files / "weights.safetensors")
+    refused(tiny.settings(files, train__init=start, **changes), tmp_path, words)
+
+
+def test_weights_that_do_not_fit_are_refused(files, tmp_path):
+    start = str(files / "weights.safetensors")
+    settings = tiny.settings(files, train__init=start, train__net__channels=(8, 16))
+    refused(settings, tmp_path, r"do not fit the network: params/\w+/\w+ is .*has \(")
+    settings = tiny.settings(files, train__init=str(tmp_path / "nope"))
+    refused(settings, tmp_path, "nope: no such weights", FileNotFoundError)
+
+
+def test_held_out_images_of_another_size_are_refused(files, tmp_path):
+    np.savez(tmp_path / "data.npz", lesion_images=np.zeros((3, 16, 8), np.uint8))
+    start = str(files / "weights.safetensors")
+    changes = dict(train__init=start, train__test__root=str(tmp_path))
+    words = r"train.test: the images are \(16, 8, 1\), .*train on are \(16, 16, 1\)"
+    refused(tiny.settings(files, **changes), tmp_path, words)
+
+
+def test_a_workdir_of_another_training_is_kept(trained, files):
+    job, path, _ = trained
+    before = path.read_bytes()
+    start = str(files / "weights.safetensors")
+    settings = tiny.settings(files, train__init=start, train__recipe__steps=7)
+    with pytest.raises(ValueError, match=r"train.recipe.steps was 6, is now 7"):
+        run_train.prepare(settings, job.folder)
+    assert path.read_bytes() == before
+
+
+def test_phantoms_are_a_source():
+    source = build("data", dict(name="phantom_set.source", size=32))
+    assert run_train.as_source(source) is source
+    shape = jax.eval_shape(source.draw, source.arrays, jax.random.key(0)).shape
+    assert shape == (32, 32, 1)

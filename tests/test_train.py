@@ -1,0 +1,211 @@
+"""Training: it learns, it resumes bit for bit, it says what is wrong."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from klip_jax import train
+from klip_jax.data.base import Source, image_source
+from klip_jax.priors.analytic import Gaussian
+from klip_jax.priors.edm import EDM
+
+SHAPE = (6, 6, 1)
+RECIPE = train.Recipe(
+    steps=12, batch=4, learning_rate=3e-3, warmup=2, ema=0.9, checkpoint_every=4
+)
+
+
+class TwoLayers(nn.Module):
+    """A network that compiles at once; its output starts at zero."""
+
+    @nn.compact
+    def __call__(self, x, noise_level):
+        h = nn.silu(nn.Dense(64)(jnp.append(x.ravel(), noise_level)))
+        return nn.Dense(x.size, kernel_init=nn.initializers.zeros)(h).reshape(x.shape)
+
+
+NET = TwoLayers()
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
+
+def make_prior(params):
+    return EDM(params, NET, sigma_data=0.5)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return jax.jit(NET.init)(jax.random.key(0), jnp.zeros(SHAPE), jnp.float32(0))
+
+
+@pytest.fixture(scope="module")
+def source():
+    rng = np.random.default_rng(0)
+    return image_source(np.float32(rng.uniform(0.2, 0.8, (7, *SHAPE))))
+
+
+def run(folder, params, source, recipe=RECIPE):
+    return train.train(folder, params, source, make_prior, recipe, progress=False)
+
+
+def log_of(folder):
+    lines = (folder / "train.csv").read_text().splitlines()
+    assert lines[0] == "step,loss"
+    return [(int(a), float(b)) for a, b in (line.split(",") for line in lines[1:])]
+
+
+def same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.fixture(scope="module")
+def straight(params, source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("straight")
+    return run(folder, params, source), folder
+
+
+def test_a_training_leaves_its_states_and_its_log(straight, params):
+    state, folder = straight
+    assert int(state.step) == RECIPE.steps
+    assert [step for step, _ in log_of(folder)] == [4, 8, 12]
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert names == {"8", "12"}  # the newest two
+    # The buffers of the caller are its own still.
+    assert bool(jnp.isfinite(params["params"]["Dense_0"]["kernel"]).all())
+
+
+def test_it_learns_a_set_of_one_image(params, tmp_path):
+    recipe = RECIPE._replace(steps=200, learning_rate=1e-2, checkpoint_every=10)
+    one = image_source(np.full((1, *SHAPE), 0.9, np.float32))
+    state = run(tmp_path, params, one, recipe)
+    losses = [loss for _, loss in log_of(tmp_path)]
+    assert losses[-1] < 0.6 * losses[0]
+    x = jnp.full(SHAPE, 0.9) + 0.3 * jax.random.normal(jax.random.key(0), SHAPE)
+    error = jnp.abs(make_prior(state.ema)(x, jnp.float32(0.3)) - 0.9).mean()
+    assert error < 0.1 < jnp.abs(x - 0.9).mean()
+
+
+@pytest.mark.parametrize("calls", [2, 3])
+def test_a_killed_training_goes_on_bit_for_bit(
+    straight, params, source, tmp_path, monkeypatch, calls
+):
+    state, folder = straight
+    count = iter(range(1, 9))
+
+    def write(path, rows, write=train._write_log):
+        write(path, rows)
+        if next(count) == calls:  # the log is there, the checkpoint is not yet
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_write_log", write)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, params, source)
+    assert len(log_of(tmp_path)) == calls
+    same(run(tmp_path, params, source), state)
+    assert (tmp_path / "train.csv").read_bytes() == (folder / "train.csv").read_bytes()
+
+
+def test_a_finished_training_is_not_repeated(straight, params, source, monkeypatch):
+    state, folder = straight
+    monkeypatch.setattr(train, "train_step", None)
+    same(run(folder, params, source), state)
+
+
+def test_another_seed_is_another_training(straight, params, source, tmp_path):
+    other = run(tmp_path, params, source, RECIPE._replace(seed=1))
+    a, b = (s.params["params"]["Dense_1"]["kernel"] for s in (straight[0], other))
+    assert float(jnp.abs(a - b).max()) > 1e-4
+
+
+def test_a_loss_that_is_not_finite_stops_it(params, tmp_path):
+    bad = Source(lambda arrays, key: jnp.full(SHAPE, jnp.nan))
+    with pytest.raises(FloatingPointError, match="the loss is nan at step 0"):
+        run(tmp_path, params, bad)
+    assert not (tmp_path / "train.csv").exists()
+
+
+def test_a_step_averages_its_weights(params, source):
+    step = jax.jit(
+        functools.partial(
+            train.train_step, draw=source.draw, make_prior=make_prior, recipe=RECIPE
+        )
+    )
+    state = train.init_state(params, RECIPE)
+    for i, decay in enumerate((0.1, 2 / 11, 3 / 12)):
+        new, loss = step(state, source.arrays)
+        assert int(new.step) == i + 1 and loss.shape == ()
+        expected = jax.tree.map(
+            lambda a, b, decay=decay: decay * a + (1 - decay) * b, state.ema, new.params
+        )
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), new.ema, expected
+        )
+        state = new
+    late = state._replace(step=jnp.int32(10_000))
+    new, _ = step(late, source.arrays)
+    ema = optax.incremental_update(new.params, late.ema, 1 - RECIPE.ema)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8),
+        new.ema,
+        ema,
+    )
+
+
+def test_untrained_loss_is_one(params):
+    # With F = 0 and |x0| = sigma_data every noise level has loss 1 in expectation.
+    sign = jax.random.rademacher(jax.random.key(1), (256, *SHAPE), jnp.float32)
+    images = 0.5 + 0.25 * sign
+    recipe = dict(log_mean=-1.2, log_std=1.2)
+    loss = jax.jit(functools.partial(train.denoising_loss, **recipe))
+    losses = [
+        loss(make_prior(params), images, jax.random.key(seed)) for seed in range(8)
+    ]
+    stderr = np.std(losses, ddof=1) / np.sqrt(8)
+    assert stderr < 0.01 and abs(np.mean(losses) - 1) < 4 * stderr
+
+
+def test_noise_levels_are_stratified(params):
+    # |x0|^2 = 4 s^2 makes the loss depend on the level; it must not vary much by it.
+    images = jnp.ones((64, *SHAPE))
+    loss = jax.jit(functools.partial(train.denoising_loss, log_mean=-1.2, log_std=1.2))
+    found = [loss(make_prior(params), images, jax.random.key(s)) for s in range(20)]
+    sigma = np.exp(-1.2 + 1.2 * np.random.default_rng(0).standard_normal(100_000))
+    each = (sigma**2 / 0.25 + 0.25) / (sigma**2 + 0.25)
+    assert abs(np.mean(found) - each.mean()) < 0.02
+    assert np.std(found) < each.std() / np.sqrt(64) / 3
+
+
+def test_expected_errors_of_an_exact_denoiser():
+    prior = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(36), jnp.linspace(0.01, 0.05, 36))
+    images = jax.vmap(prior.sample)(jax.random.split(jax.random.key(0), 300))
+    levels = np.array([0.02, 0.2, 2.0])
+    found = train.denoising_errors(prior, np.asarray(images), levels)
+    expected = [float(prior.variance(s)) for s in levels]
+    # The last part of 32 is not full, and counts for what it has.
+    np.testing.assert_allclose(found, expected, rtol=4 * np.sqrt(2 / images.size))
+    again = train.denoising_errors(prior, np.asarray(images), levels)
+    np.testing.assert_array_equal(found, again)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (dict(steps=0), "steps=0: need at least 1"),
+        (dict(batch=0), "batch=0"),
+        (dict(learning_rate=0.0), "learning_rate=0.0: must be positive"),
+        (dict(learning_rate=float("nan")), "learning_rate=nan"),
+        (dict(warmup=-1), "warmup=-1"),
+        (dict(ema=1.0), r"ema=1.0: must be in \[0, 1\)"),
+        (dict(log_std=0.0), "log_std=0.0"),
+        (dict(checkpoint_every=0), "checkpoint_every=0"),
+    ],
+)
+def test_numbers_that_cannot_work(change, words):
+    with pytest.raises(ValueError, match=f"train.recipe: {words}"):
+        train.Recipe(**change).check()
