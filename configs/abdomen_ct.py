@@ -2,8 +2,8 @@
 
     python -m klip_jax.main --config=configs/abdomen_ct.py
 
-The operator and the noise of the default, on abdomen_ood_64: 40 in-distribution slices
-and 40 of each of three groups of anomalies. The prior was trained on the train split of
+The operator and the noise of the default, on abdomen_ood_64: 25 in-distribution slices
+and 25 of each of three groups of anomalies. The prior was trained on the train split of
 abdomen_ct_64 alone; nothing was chosen on the test set.
 """
 
@@ -18,7 +18,7 @@ def get_config():
             name="npz.load",
             file="abdomen_ood_64.npz",
             groups=("id", "lesion_mid", "lesion_high", "texture"),
-            per_group=40,
+            per_group=25,
             measurements="",
             **greys,
         )

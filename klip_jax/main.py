@@ -75,7 +75,9 @@ def _parse():
     try:
         extra = FLAGS(sys.argv)[1:]
     except (AttributeError, KeyError) as error:
-        message = f"command line: the config has no setting {_one_line(error)}"
+        # The text is the repr of a text, or of its repr.
+        text = str(error).replace("\\n", ". ").replace("\\", "").replace("'", "")
+        message = f"command line: the config has no setting {text}"
         raise ValueError(message) from None
     except (flags.Error, TypeError) as error:
         raise ValueError(f"command line: {_one_line(error)}") from None
@@ -151,10 +153,7 @@ def _duration(seconds: float) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    # The text of a KeyError is the repr of what was missing.
-    text = str(error.args[0] if isinstance(error, KeyError) else error)
-    text = text or type(error).__name__
-    return " ".join(text.split())
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 if __name__ == "__main__":

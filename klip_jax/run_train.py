@@ -18,7 +18,6 @@ from klip_jax.build import (
     empty_params,
     fill,
     load_prior,
-    resolve,
 )
 from klip_jax.checkpoint import check_fit, load_weights, save_weights, write_atomically
 from klip_jax.data.base import Source, image_source
@@ -74,6 +73,7 @@ def prepare(settings: dict, folder) -> TrainJob:
     net = build("nets", part["net"])
     expected = empty_params(net, shape)
     make_prior = functools.partial(_make_prior, part["prior"], net)
+    make_prior(expected)  # its settings are checked
     if part["init"]:
         params, _ = load_weights(part["init"])
         check_fit(part["init"], params, expected)
@@ -211,5 +211,4 @@ def as_source(data) -> Source:
 
 
 def _make_prior(config, net, params):
-    settings = {k: v for k, v in config.items() if k != "name"}
-    return resolve("priors", config["name"])(params, net, **settings)
+    return build("priors", config, params, net)

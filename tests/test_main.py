@@ -74,7 +74,7 @@ def refused(process, words):
 def test_an_unknown_setting(start, tmp_path):
     refused(
         start("--config.estimator.sample=9", "--workdir=run"),
-        "command line: the config has no setting sample",
+        'the config has no setting sample. Did you mean "samples" instead',
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -14,7 +14,6 @@ from klip_jax.build import build, load_prior
 from klip_jax.checkpoint import load_weights
 from klip_jax.priors.edm import EDM
 
-
 pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
@@ -111,6 +110,7 @@ BAD = {
     "net field": (dict(train__net__depth=1), "unet.UNet: .*'depth'"),
     "prior": (dict(train__prior__name="edm.VDM"), "'edm' has no 'VDM'"),
     "sigma": (dict(train__prior__sigma_data=0.0), "sigma_data must be positive"),
+    "prior field": (dict(train__prior__sigma=0.5), "edm.EDM: .*'sigma'"),
     "grid": (dict(train__net__fold=16), "16x16 image does not divide .* of 32"),
     "group": (dict(train__data__groups=("cat",)), "no group 'cat'"),
     "scale": (dict(train__test__scale=9.0), "must lie in"),

@@ -79,8 +79,12 @@ def settings(folder, **changes):
     config["data"] = data | dict(groups=("id", "lesion"), per_group=0, measurements="")
     config["operator"] = dict(name="ct.ParallelBeam", views=8, span=180.0)
     config["prior"] = dict(weights=str(folder / "weights.safetensors"))
-    config["estimator"] |= dict(samples=3, steps=3, levels=2, top=0.1)
-    config["calibration"] |= dict(draws=0, steps=3, law="")
+    # Nothing here follows the default experiment, which may change.
+    config |= dict(seed=0, noise_std=0.1, images_at_once=1)
+    config["estimator"] |= dict(samples=3, steps=3, sigma_max=20.0, sigma_min=0.01)
+    config["estimator"] |= dict(levels=2, window=(0.04, 0.4), chunk=1)
+    config["estimator"] |= dict(block=4, scale=2.0, map="coherent", top=0.1)
+    config["calibration"] |= dict(draws=0, steps=3, per_position=False, law="")
     config["train"] |= dict(
         data=data | dict(groups=("id",)),
         test=data | dict(groups=("lesion",)),
