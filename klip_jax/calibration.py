@@ -117,19 +117,19 @@ def score_law(
     return np.array([kl.top_mean((m - mean) / spread, top) for m in held_out])
 
 
-def fingerprint(params: Any, description: dict) -> str:
-    """Return a SHA-256 over the prior's parameters and a description of the rest.
+def fingerprint(prior: Any, description: dict) -> str:
+    """Return a SHA-256 over the prior's arrays and a description of the rest.
 
     Two runs share a reference law only if prior, operator, noise and estimator agree in
     every number. Operators enter by name and settings, not by their arrays: those may
     differ in the last digit between machines.
 
     Args:
-      params: a pytree of arrays, which enter by value, shape and type.
+      prior: a pytree; its arrays enter by value, shape and type.
       description: JSON-serialisable settings.
     """
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(prior):
         array = np.asarray(leaf)
         name = jax.tree_util.keystr(path)
         digest.update(f"{name}{array.dtype}{array.shape}".encode())

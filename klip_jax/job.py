@@ -70,8 +70,9 @@ def prepare(settings: dict, folder) -> Job:
     images, measurements, ids = _load_data(settings["data"], shape, operator)
     _check_ids(ids)
     described = {k: settings[k] for k in ("operator", "noise_std", "estimator", "seed")}
-    described["prior_steps"] = settings["calibration"]["steps"]
-    law = calibration.fingerprint(prior.params, described)
+    described["draw_steps"] = settings["calibration"]["steps"]
+    described |= {k: card[k] for k in ("net", "prior")}
+    law = calibration.fingerprint(prior, described)
     workdir.claim(folder, settings)
     return Job(
         Path(folder),

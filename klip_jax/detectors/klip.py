@@ -54,6 +54,8 @@ class Settings(NamedTuple):
     def check(self, image_shape: tuple[int, ...]) -> None:
         """Raise a ValueError naming the first setting that cannot work."""
         kl.check_block(self.block, image_shape)
+        if len(self.window) != 2:
+            raise ValueError(f"estimator: window={self.window}: give (lowest, highest)")
         low, high = self.window
         rules = {
             f"samples={self.samples}: need at least 3": self.samples < 3,
