@@ -21,7 +21,7 @@ import numpy as np
 from jax import Array
 from jax.scipy.ndimage import map_coordinates
 
-from klip_jax.data import phantoms
+from klip_jax.data import phantoms, shapes
 
 WATER = 0.19  # attenuation at 70 keV, 1/cm
 METAL = (1.5, 4.0)  # 1/cm: from titanium towards steel
@@ -112,7 +112,7 @@ def lesion(
     ) * jax.random.rademacher(keys[5], (), jnp.float32)
     y = jnp.arange(size)[:, None] - pixel // size - shift[0]
     x = jnp.arange(size) - pixel % size - shift[1]
-    distance = phantoms.ellipse_distance(x, y, a, b, angle)
+    distance = shapes.ellipse_distance(x, y, a, b, angle)
     tissue = phantoms.clear(anatomy.labels)
     profile = jnp.where(tissue, jnp.clip(0.5 - 0.5 * distance, 0.0, 1.0), 0.0)
     return anatomy.hu + contrast * profile, profile > 0.5

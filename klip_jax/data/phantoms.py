@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from klip_jax.data import atlas
+from klip_jax.data import atlas, shapes
 
 
 class Phantom(NamedTuple):
@@ -124,11 +124,11 @@ def phantom(key: Array, size: int = 64) -> Phantom:
     fat, wall = between(1.3, 4.5) * px, between(1.8, 3.0) * px
     shape = between(1.2, 2.0)
     groove = 1.2 * px * jnp.exp(-((x / (3 * px)) ** 2)) * (y > 0)
-    body = _trunk(x, y + groove, half_width, half_height, shape)
+    body = shapes.trunk_distance(x, y + groove, half_width, half_height, shape)
     a, b = half_width - fat - wall, half_height - 0.9 * fat - wall
     y_wall = y + 0.05 * half_height
-    cavity = _trunk(x, y_wall, a, b, shape) + 0.3 * wobble
-    flank = _trunk(x, y_wall, a + wall, b + wall, shape)
+    cavity = shapes.trunk_distance(x, y_wall, a, b, shape) + 0.3 * wobble
+    flank = shapes.trunk_distance(x, y_wall, a + wall, b + wall, shape)
     inside = cavity + 0.9 * px  # organs end here: a film of fat lines the wall
     strands = 80.0 * jnp.clip(wobble - 0.7, 0.0, 1.2)
     canvas = jnp.full((size, size), -1000.0), jnp.full((size, size), atlas.AIR)
@@ -144,16 +144,16 @@ def phantom(key: Array, size: int = 64) -> Phantom:
 
     @jax.vmap
     def distances(e):
-        return ellipse_distance(x - e.x, y - e.y, e.a, e.b, e.angle)
+        return shapes.ellipse_distance(x - e.x, y - e.y, e.a, e.b, e.angle)
 
     distance = {name: distances(e) for name, (e, _) in placed.items()}
 
     # Organs.
-    back = _union(distance["back"]) + 0.4 * wobble
+    back = shapes.union(distance["back"]) + 0.4 * wobble
     canvas = _paint(canvas, back, atlas.MUSCLE, value(atlas.MUSCLE))
-    liver = jnp.maximum(_union(distance["liver"]) + 0.5 * wobble, inside)
+    liver = jnp.maximum(shapes.union(distance["liver"]) + 0.5 * wobble, inside)
     canvas = _paint(canvas, liver, atlas.LIVER, value(atlas.LIVER))
-    veins = jnp.maximum(_union(distance["liver_vessels"]), liver + px)
+    veins = jnp.maximum(shapes.union(distance["liver_vessels"]), liver + px)
     canvas = _paint(canvas, veins, atlas.BLOOD, value(atlas.BLOOD, 25.0 * agent - 15.0))
     loops, free = placed["gut"]
     for k, loop in enumerate(distance["gut"]):
@@ -172,28 +172,28 @@ def phantom(key: Array, size: int = 64) -> Phantom:
         ("gallbladder", atlas.BILE),
         ("vessels", atlas.BLOOD),
     ):
-        organ = jnp.maximum(_union(distance[name]) + 0.3 * wobble, inside)
+        organ = jnp.maximum(shapes.union(distance[name]) + 0.3 * wobble, inside)
         canvas = _paint(canvas, organ, tissue, value(tissue))
 
     # Bone.
     band = jnp.abs(flank + 0.5 * wall) - 0.7 * px
-    ribs = jnp.maximum(_union(distance["ribs"]), band)
+    ribs = jnp.maximum(shapes.union(distance["ribs"]), band)
     vertebra = distance["vertebra"][0]
-    bone = jnp.minimum(ribs, jnp.minimum(vertebra, _union(distance["arch"])))
+    bone = jnp.minimum(ribs, jnp.minimum(vertebra, shapes.union(distance["arch"])))
     canvas = _paint(canvas, bone, atlas.BONE, value(atlas.BONE))
     canvas = _paint(canvas, vertebra + 1.1 * px, atlas.MARROW, value(atlas.MARROW))
     canvas = _paint(canvas, distance["canal"][0], atlas.CANAL, value(atlas.CANAL))
 
     # Kidneys last, in a capsule of fat, so that what is behind them is known.
     kidneys = jnp.maximum(distance["kidneys"] + 0.3 * wobble, inside + 0.6)
-    capsule = jnp.maximum(_union(kidneys) - 1.6 * px, cavity)
+    capsule = jnp.maximum(shapes.union(kidneys) - 1.6 * px, cavity)
     canvas = _paint(canvas, capsule, atlas.FAT, value(atlas.FAT))
     behind, _ = canvas
     e, _ = placed["kidneys"]
     medial = jnp.array([0.7, -0.7]) * e.a
     hilum = e._replace(x=e.x + medial, y=e.y - 0.2 * e.b, a=0.6 * e.a, b=0.42 * e.b)
-    sinus = _union(distances(hilum))
-    kidney = _union(kidneys)
+    sinus = shapes.union(distances(hilum))
+    kidney = shapes.union(kidneys)
     canvas = _paint(canvas, kidney, atlas.KIDNEY, value(atlas.KIDNEY))
     sinus = jnp.maximum(sinus, kidney)
     hu, labels = _paint(canvas, sinus, atlas.FAT, value(atlas.FAT, 45.0))
@@ -204,7 +204,7 @@ def phantom(key: Array, size: int = 64) -> Phantom:
         body=body < 0.0,
         eligible=organs & clear(labels),
         labels=labels,
-        kidneys=_coverage(kidneys),
+        kidneys=shapes.coverage(kidneys),
         behind=behind,
     )
 
@@ -227,53 +227,11 @@ def clear(labels: Array) -> Array:
     return count == 0.0
 
 
-def ellipse_distance(x: Array, y: Array, a: Array, b: Array, angle: Array) -> Array:
-    """Measure the first-order signed distance to an ellipse at the origin.
-
-    g / |grad g| with g = (p^2 + q^2 - 1) / 2, p and q the coordinates along the axes in
-    units of a and b: exact on the outline, and negative inside.
-
-    Args:
-      x: column coordinate, pixels, broadcast with `y` to [H, W].
-      y: row coordinate, pixels.
-      a: semi-axis along the direction `angle`, scalar, pixels.
-      b: the other semi-axis, scalar, pixels.
-      angle: from x towards y, scalar, radians.
-
-    Returns:
-      Distance [H, W], pixels.
-    """
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    p, q = (cos * x + sin * y) / a, (cos * y - sin * x) / b
-    slope = jax.lax.rsqrt((p / a) ** 2 + (q / b) ** 2 + 1e-12)
-    return 0.5 * (p * p + q * q - 1.0) * slope
-
-
 def _paint(canvas, distance, tissue, value):
     """Paint `value` over (hu, labels) where `distance` < 0."""
     hu, labels = canvas
-    hu = hu + _coverage(distance) * (value - hu)
+    hu = hu + shapes.coverage(distance) * (value - hu)
     return hu, labels + (distance < 0.0) * (tissue - labels)
-
-
-def _union(distances):
-    """Distance to the union of structures [K, H, W]; folds faster than a reduction."""
-    return functools.reduce(jnp.minimum, distances)
-
-
-def _coverage(distance):
-    """Share of a pixel inside an outline at a signed `distance` in pixels."""
-    return jnp.clip(0.5 - distance, 0.0, 1.0)
-
-
-def _trunk(x, y, a, b, shape):
-    """First-order signed distance to p^4 + shape p^2 q^2 + q^4 = 1; 2 is an ellipse."""
-    p, q = x / a, y / b
-    p2, q2 = p * p, q * q
-    dp = p * (4.0 * p2 + 2.0 * shape * q2) / a
-    dq = q * (4.0 * q2 + 2.0 * shape * p2) / b
-    slope = jax.lax.rsqrt(dp**2 + dq**2 + 1e-12)
-    return (p2 * p2 + shape * p2 * q2 + q2 * q2 - 1.0) * slope
 
 
 def _bend(key, column, row):
