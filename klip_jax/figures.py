@@ -245,31 +245,16 @@ def _label(ax, title, x, y):
 
 
 def _heading(figure, size, result):
-    text = f"{_plain(result.image_id)}    {_plain(result.group)}"
-    figure.text(
-        0,
-        1 - 0.16 / size[1],
-        text,
-        fontsize=9.5,
-        color=INK,
-        weight="bold",
-        va="center",
-        parse_math=False,
-    )
+    line = 1 - 0.16 / size[1]
+    style = dict(fontsize=9.5, color=INK, va="center", parse_math=False)
+    name = f"{_plain(result.image_id)}    {_plain(result.group)}"
+    figure.text(0, line, name, weight="bold", **style)
     score = f"score {plus_minus(result.score, result.stderr)}"
     if np.isfinite(result.p_value):
         score += f"    p {p_text(result.p_value)}"
     if result.first_bad_step >= 0:
         score += f"    not finite from step {result.first_bad_step}"
-    figure.text(
-        1,
-        1 - 0.16 / size[1],
-        score,
-        fontsize=9.5,
-        color=INK,
-        va="center",
-        ha="right",
-    )
+    figure.text(1, line, score, ha="right", **style)
 
 
 def _show(ax, image):

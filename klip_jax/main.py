@@ -108,7 +108,9 @@ def _announce(job, mode):
     draws = max(0, wanted - (0 if law is None else len(law.scores)))
     images = len(run.remaining(job)) if mode == "detect" else 0
     calls = job.estimator.network_calls
-    seconds = run.seconds_per_image(job) * (images + draws)
+    # A draw of the model first takes its own chain down the noise levels.
+    per_draw = 1 + job.settings["calibration"]["steps"] / calls
+    seconds = run.seconds_per_image(job) * (images + draws * per_draw)
     print(f"klip_jax {klip_jax.__version__}, {workdir.versions()['device']}")
     if mode == "detect":
         todo = f"{images} to do of {len(job.ids)}, {calls} network calls each"

@@ -39,3 +39,13 @@ def shared_data():
     if not path.is_dir():
         pytest.skip(f"{path} is absent: this test needs the shared data")
     return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with the weights and data of `tiny`."""
+    import tiny  # here, because it imports jax
+
+    folder = tmp_path_factory.mktemp("files")
+    tiny.settings(folder)
+    return folder

@@ -48,13 +48,6 @@ def devices(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("files")
-    tiny.settings(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def settings(files):
     return functools.partial(tiny.settings, files, **SETTINGS)
 

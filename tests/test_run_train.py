@@ -18,13 +18,6 @@ pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("files")
-    tiny.settings(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def trained(files, tmp_path_factory):
     """A training from random weights, and the state it ended in."""
     folder = tmp_path_factory.mktemp("train")

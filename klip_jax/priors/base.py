@@ -9,8 +9,6 @@ D(x_sigma, sigma)||^2 / d, tabulated on held-out images when it was trained. It 
 an isotropic Gaussian for p(x0 | x_sigma) needs (Finzi et al. 2023; Song et al. 2023).
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,9 +38,7 @@ class NetworkPrior:
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        jax.tree_util.register_pytree_node(
-            cls, cls._flatten, functools.partial(cls._unflatten, cls)
-        )
+        jax.tree_util.register_pytree_node(cls, cls._flatten, cls._unflatten)
 
     def denoise(self, x: Array, sigma: Array) -> Array:
         """Denoise `x` [H, W, C] in the network's own range at its own `sigma`."""
@@ -70,7 +66,7 @@ class NetworkPrior:
         static = tuple(sorted((k, v) for k, v in fields.items() if k not in _LEAVES))
         return tuple(fields[k] for k in _LEAVES), static
 
-    @staticmethod
+    @classmethod
     def _unflatten(cls, static, leaves):
         prior = object.__new__(cls)
         vars(prior).update(dict(static), **dict(zip(_LEAVES, leaves, strict=True)))
