@@ -9,13 +9,6 @@ import tiny
 from klip_jax import job
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("files")
-    tiny.settings(folder)
-    return folder
-
-
 def test_a_job_is_built(files, tmp_path):
     made = job.prepare(tiny.settings(files), tmp_path / "run")
     assert made.images.images.shape == (12, *tiny.SHAPE) and made.measurements is None
