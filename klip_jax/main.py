@@ -109,7 +109,7 @@ def _announce(job, mode):
     images = len(run.remaining(job)) if mode == "detect" else 0
     calls = job.estimator.network_calls
     # A draw of the model first takes its own chain down the noise levels.
-    per_draw = 1 + job.settings["calibration"]["steps"] / calls
+    per_draw = 1 + (2 * job.settings["calibration"]["steps"] + 1) / calls
     seconds = run.seconds_per_image(job) * (images + draws * per_draw)
     print(f"klip_jax {klip_jax.__version__}, {workdir.versions()['device']}")
     if mode == "detect":

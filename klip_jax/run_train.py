@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from klip_jax import sde, train, workdir
+from klip_jax import train, workdir
 from klip_jax.build import (
     build,
     check_fields,
@@ -19,13 +19,11 @@ from klip_jax.build import (
     fill,
     load_prior,
 )
+from klip_jax.calibration import prior_draw
 from klip_jax.checkpoint import check_fit, load_weights, save_weights, write_atomically
 from klip_jax.data.base import Source, image_source
 from klip_jax.default_config import get_config
-from klip_jax.guidance.base import NoMeasurement
 from klip_jax.priors.base import NetworkPrior
-from klip_jax.sample import sample
-from klip_jax.samplers.ancestral import ancestral
 
 ERROR_LEVELS = tuple(float(s) for s in np.geomspace(0.005, 10.0, 16))
 """Noise levels of the error table, image units."""
@@ -107,7 +105,17 @@ def train_prior(job: TrainJob, *, progress: bool = True) -> Path:
       FloatingPointError: if the loss stops being finite.
     """
     folder, part, recipe, source, params, make_prior, test_images = job
-    state = train.train(folder, params, source, make_prior, recipe, progress=progress)
+
+    def loss(params, images, key):
+        return train.denoising_loss(
+            make_prior(params),
+            images,
+            key,
+            log_mean=recipe.log_mean,
+            log_std=recipe.log_std,
+        )
+
+    state = train.train(folder, params, source, loss, recipe, progress=progress)
     return export(folder, state, make_prior, source, test_images, part)
 
 
@@ -182,17 +190,12 @@ Root mean squared denoising error per pixel over sigma, image units:
 """
 
 
-def sample_grid(prior: NetworkPrior, shape, *, side: int = 6, steps: int = 50) -> bytes:
-    """Draw side^2 images from the prior by ancestral sampling; returns a PNG."""
-    sigmas = sde.karras_levels(steps, 0.01, 20.0)
+def sample_grid(prior: NetworkPrior, shape, *, side: int = 6) -> bytes:
+    """Draw side^2 images from the prior; returns a PNG."""
 
     @jax.jit
     def draw(prior, keys):
-        return jax.vmap(
-            lambda key: (
-                sample(key, ancestral(), prior, NoMeasurement(), sigmas, shape).x
-            )
-        )(keys)
+        return jax.vmap(lambda key: prior_draw(key, prior, shape))(keys)
 
     rows = [
         np.asarray(draw(prior, jax.random.split(jax.random.key(row), side)))

@@ -41,6 +41,8 @@ def sample(
     sigmas: Array,
     shape: tuple[int, ...],
     reducer: Reducer | None = None,
+    *,
+    start: Array | None = None,
 ) -> Sampled:
     """Run one chain down the noise levels.
 
@@ -52,6 +54,7 @@ def sample(
       sigmas: noise levels [T + 1], decreasing, for T steps.
       shape: (H, W, C).
       reducer: folded over the steps; None keeps nothing.
+      start: the state at sigmas[0] [H, W, C]; None draws it by `sampler.init`.
 
     Returns:
       A `Sampled`.
@@ -66,7 +69,9 @@ def sample(
         bad = jnp.where((bad < 0) & ~jnp.isfinite(x).all(), i, bad)
         return (x, reducer.update(reduced, info), bad), None
 
-    x = sampler.init(jax.random.fold_in(key, 0), shape, sigmas[0])
+    x = start
+    if x is None:
+        x = sampler.init(jax.random.fold_in(key, 0), shape, sigmas[0])
     carry = (x, reducer.init(shape), jnp.int32(-1))
     steps = jnp.arange(len(sigmas) - 1, dtype=jnp.int32)
     (x, reduced, bad), _ = jax.lax.scan(step, carry, (steps, sigmas[:-1], sigmas[1:]))

@@ -28,6 +28,9 @@ from klip_jax import checkpoint
 from klip_jax.data.base import Source
 from klip_jax.priors.base import NetworkPrior
 
+Loss = Callable[[Any, Any, Array], Array]
+"""(params, a batch of the source's examples, key) -> scalar."""
+
 
 class TrainState(NamedTuple):
     """Everything that changes from step to step."""
@@ -50,6 +53,7 @@ class Recipe(NamedTuple):
       log_mean, log_std: law of ln sigma in the network's range.
       seed: of everything random.
       checkpoint_every: steps between checkpoints.
+      keep: how many of the newest checkpoints are kept; 0 keeps all.
     """
 
     steps: int = 4000
@@ -61,6 +65,7 @@ class Recipe(NamedTuple):
     log_std: float = 1.2
     seed: int = 0
     checkpoint_every: int = 100
+    keep: int = 2
 
     def check(self) -> None:
         """Raise a ValueError naming the first number that cannot work."""
@@ -76,6 +81,7 @@ class Recipe(NamedTuple):
             f"checkpoint_every={self.checkpoint_every}: need at least 1": (
                 self.checkpoint_every < 1
             ),
+            f"keep={self.keep}: must be >= 0": self.keep < 0,
         }
         for message, broken in rules.items():
             if broken:
@@ -118,7 +124,7 @@ def train_step(
     arrays: Any,
     *,
     draw: Callable,
-    make_prior: Callable[[Any], NetworkPrior],
+    loss: Loss,
     recipe: Recipe,
 ) -> tuple[TrainState, Array]:
     """Take one optimiser step; returns (state, loss). Pure: jit it.
@@ -127,37 +133,27 @@ def train_step(
       state: before the step.
       arrays: of the `Source`.
       draw: of the `Source`.
-      make_prior: params -> a prior with `denoise` and `sigma_data`.
+      loss: what is minimised.
       recipe: see `Recipe`.
     """
     key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
     key_data, key_loss = jax.random.split(key)
     keys = jax.random.split(key_data, recipe.batch)
-    images = jax.vmap(draw, (None, 0))(arrays, keys)
-
-    def loss_of(params):
-        return denoising_loss(
-            make_prior(params),
-            images,
-            key_loss,
-            log_mean=recipe.log_mean,
-            log_std=recipe.log_std,
-        )
-
-    loss, grads = jax.value_and_grad(loss_of)(state.params)
+    batch = jax.vmap(draw, (None, 0))(arrays, keys)
+    value, grads = jax.value_and_grad(loss)(state.params, batch, key_loss)
     updates, opt_state = optimiser(recipe).update(grads, state.opt_state)
     params = optax.apply_updates(state.params, updates)
     # A short memory at first, so that the average forgets the initial weights.
     decay = jnp.minimum(recipe.ema, (1 + state.step) / (10 + state.step))
     ema = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.ema, params)
-    return TrainState(state.step + 1, params, ema, opt_state), loss
+    return TrainState(state.step + 1, params, ema, opt_state), value
 
 
 def train(
     workdir,
     params: Any,
     source: Source,
-    make_prior: Callable[[Any], NetworkPrior],
+    loss: Loss,
     recipe: Recipe,
     *,
     progress: bool = True,
@@ -166,21 +162,27 @@ def train(
 
     Writes `checkpoints/` and `train.csv` (step, loss: the mean since the line before).
 
+    Args:
+      workdir: folder of both.
+      params: to start from.
+      source: of training examples.
+      loss: what is minimised.
+      recipe: see `Recipe`.
+      progress: show a bar with loss and images a second.
+
     Raises:
       FloatingPointError: if the loss is not finite, naming the step.
     """
     workdir = pathlib.Path(workdir)
-    manager = checkpoint.training_checkpoints(workdir / "checkpoints")
+    manager = checkpoint.training_checkpoints(workdir / "checkpoints", keep=recipe.keep)
     state = init_state(params, recipe)
-    restored = checkpoint.restore_latest(manager, state)
+    restored = checkpoint.restore(manager, state)
     state = state if restored is None else restored
     first = int(state.step)
     log = _read_log(workdir / "train.csv", first)
 
     def step_of(state, arrays):
-        return train_step(
-            state, arrays, draw=source.draw, make_prior=make_prior, recipe=recipe
-        )
+        return train_step(state, arrays, draw=source.draw, loss=loss, recipe=recipe)
 
     step_of = jax.jit(step_of, donate_argnums=0)
     losses = []
@@ -193,8 +195,8 @@ def train(
         disable=not progress,
     )
     for step in bar:
-        state, loss = step_of(state, source.arrays)
-        losses.append(float(loss))
+        state, value = step_of(state, source.arrays)
+        losses.append(float(value))
         if not np.isfinite(losses[-1]):
             raise FloatingPointError(
                 f"the loss is {losses[-1]} at step {step}; lower train.learning_rate"

@@ -12,6 +12,8 @@ import klip_jax
 from klip_jax.checkpoint import write_atomically
 
 PACKAGE = pathlib.Path(klip_jax.__file__).parent
+FREE = ("images_at_once",)
+"""Settings that change no result: a run may be continued with others."""
 
 
 def shipped(path: str, default: str) -> pathlib.Path:
@@ -22,7 +24,8 @@ def shipped(path: str, default: str) -> pathlib.Path:
 def claim(folder, settings: dict) -> None:
     """Make `folder` the workdir of `settings`, or check that it already is.
 
-    Writes config.json: the settings, the versions and the git commit.
+    Writes config.json: the settings, the versions and the git commit. Settings named in
+    `FREE` may differ.
 
     Raises:
       ValueError: if another config was run there, naming the first difference.
@@ -33,7 +36,9 @@ def claim(folder, settings: dict) -> None:
     plain = json.loads(json.dumps(settings))
     if path.is_file():
         before = read_config(folder)["config"]
-        difference = first_difference(before, plain)
+        difference = first_difference(
+            *({k: v for k, v in c.items() if k not in FREE} for c in (before, plain))
+        )
         if difference:
             raise ValueError(
                 f"{folder} belongs to another config: {difference}; give another "

@@ -114,19 +114,16 @@ def draw(prior, operator, keys, steps):
     return jax.vmap(one)(keys)
 
 
-def test_draws_of_the_model_approach_its_moments():
+def test_draws_of_the_model_have_its_moments():
     prior, operator = smooth_prior(), Identity(SHAPE)
     variance = np.diag(prior.covariance)
     keys = jax.random.split(jax.random.key(0), n := 4000)
-    short = {}
-    for steps in (50, 200):
-        x, y = (np.asarray(a, np.float64) for a in draw(prior, operator, keys, steps))
-        error = (x.mean(0).ravel() - 0.5) / np.sqrt(variance / n)
-        assert np.abs(error).max() < 4.5
-        assert abs((y - x).std() / NOISE_STD - 1) < 4 / np.sqrt(2 * x.size)
-        short[steps] = 1 - (x.var(0).ravel() / variance).mean()
-    # Ancestral sampling narrows the prior, to first order in the step.
-    assert 0.1 < short[50] < 0.25 and 3 < short[50] / short[200] < 5
+    x, y = (np.asarray(a, np.float64) for a in draw(prior, operator, keys, 25))
+    error = (x.mean(0).ravel() - 0.5) / np.sqrt(variance / n)
+    assert np.abs(error).max() < 4.5
+    assert abs((y - x).std() / NOISE_STD - 1) < 4 / np.sqrt(2 * x.size)
+    # By ancestral sampling 0.13 were missing.
+    assert abs(1 - (x.var(0).ravel() / variance).mean()) < 0.03
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_training_states_keep_the_newest(tmp_path):
     manager = checkpoint.training_checkpoints(tmp_path / "c", keep=2)
     state = (jnp.int32(0), {"w": jnp.arange(3.0)})
-    assert checkpoint.restore_latest(manager, state) is None
+    assert checkpoint.restore(manager, state) is None
     for step in (1, 2, 3):
         new = (jnp.int32(step), {"w": jnp.arange(3.0) + step / 3})
         manager.save(step, args=ocp.args.StandardSave(new))
@@ -109,7 +109,7 @@ def test_training_states_keep_the_newest(tmp_path):
     manager.close()
     again = checkpoint.training_checkpoints(tmp_path / "c", keep=2)
     assert sorted(again.all_steps()) == [2, 3]
-    step, tree = checkpoint.restore_latest(again, state)
+    step, tree = checkpoint.restore(again, state)
     assert step == 3 and step.dtype == jnp.int32
     np.testing.assert_array_equal(tree["w"], new[1]["w"])
     again.close()

@@ -96,6 +96,7 @@ def test_missing_files(files, tmp_path):
         (dict(data__root=absent), "absent/data.npz: no such data.*KLIP_DATA"),
         (dict(prior__weights=absent), "absent: no such weights.*--mode=train"),
         (dict(data__measurements=absent), "absent: no such measurements"),
+        (dict(calibration__law=absent), "calibration.law=.*absent': no such file"),
     ):
         settings = tiny.settings(files, **changes)
         refused(settings, tmp_path, words, FileNotFoundError)

@@ -14,6 +14,7 @@ from klip_jax.nets.unet import UNet
 from klip_jax.priors.edm import EDM
 from klip_jax.sample import sample
 from klip_jax.samplers.ancestral import ancestral
+from klip_jax.samplers.ddim import ddim
 from klip_jax.types import Reducer
 
 SHAPE = (4, 4, 1)
@@ -48,6 +49,19 @@ def test_scan_is_a_loop():
         key_step = jax.random.fold_in(key, i + 1)
         x, _ = sampler.step(key_step, x, FINE, NoMeasurement(), *levels)
     np.testing.assert_allclose(draw(key).x, x, atol=1e-6)
+
+
+def test_a_chain_can_start_where_one_wants():
+    # Two halves of a chain, the second from where the first ended.
+    key, sampler, cut = jax.random.key(7), ddim(), 4
+
+    def run(sigmas, **start):
+        sigmas = jnp.asarray(sigmas)
+        nothing = NoMeasurement()
+        return sample(key, sampler, FINE, nothing, sigmas, SHAPE, **start).x
+
+    middle = run(SIGMAS[: cut + 1])
+    np.testing.assert_allclose(run(SIGMAS[cut:], start=middle), run(SIGMAS), atol=1e-6)
 
 
 def test_jit_changes_nothing():

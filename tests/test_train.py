@@ -49,7 +49,12 @@ def source():
 
 
 def run(folder, params, source, recipe=RECIPE):
-    return train.train(folder, params, source, make_prior, recipe, progress=False)
+    return train.train(folder, params, source, denoising, recipe, progress=False)
+
+
+def denoising(params, images, key):
+    prior = make_prior(params)
+    return train.denoising_loss(prior, images, key, log_mean=-1.2, log_std=1.2)
 
 
 def log_of(folder):
@@ -133,7 +138,7 @@ def test_a_loss_that_is_not_finite_stops_it(params, tmp_path):
 def test_a_step_averages_its_weights(params, source):
     step = jax.jit(
         functools.partial(
-            train.train_step, draw=source.draw, make_prior=make_prior, recipe=RECIPE
+            train.train_step, draw=source.draw, loss=denoising, recipe=RECIPE
         )
     )
     state = train.init_state(params, RECIPE)

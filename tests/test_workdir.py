@@ -19,6 +19,12 @@ def test_a_folder_is_claimed_once(tmp_path):
     assert (folder / "config.json").stat().st_ino == written.st_ino
 
 
+def test_another_number_at_once_is_the_same_run(tmp_path):
+    workdir.claim(tmp_path, SETTINGS | dict(images_at_once=1))
+    workdir.claim(tmp_path, SETTINGS | dict(images_at_once=8))
+    assert workdir.read_config(tmp_path)["config"]["images_at_once"] == 1
+
+
 @pytest.mark.parametrize(
     ("other", "words"),
     [

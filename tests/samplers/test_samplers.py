@@ -1,5 +1,7 @@
 """The samplers whose step is an affine map plus noise, by exact propagation."""
 
+import itertools
+
 import beds
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from klip_jax.sample import sample
 from klip_jax.samplers.ancestral import ancestral
 from klip_jax.samplers.ddim import ddim
 from klip_jax.samplers.euler_maruyama import euler_maruyama
+from klip_jax.samplers.heun import heun
 
 pytestmark = pytest.mark.usefixtures("x64")
 SAMPLERS = {
@@ -22,7 +25,9 @@ SAMPLERS = {
     "Euler-Maruyama": euler_maruyama(),
     "DDIM": ddim(),
     "DDIM(.5)": ddim(0.5),
+    "Heun": heun(),
 }
+ORDERS = dict.fromkeys(SAMPLERS, 1) | {"Heun": 2}
 
 
 @pytest.fixture(params=SAMPLERS)
@@ -45,16 +50,20 @@ def propagate():
 
 
 @pytest.mark.parametrize("measured", [True, False], ids=["posterior", "prior"])
-def test_output_converges_at_first_order(sampler, measured, propagate):
-    bed = beds.g16()
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_output_converges_at_its_order(name, measured, propagate):
+    bed, sampler = beds.g16(), SAMPLERS[name]
     likelihood = bed.exact() if measured else NoMeasurement()
     target = (bed.posterior if measured else bed.prior).noised(0.002)
-    laws = [propagate(sampler, bed, likelihood, levels(n))[0] for n in (200, 400)]
-    coarse, fine = (distance(law, target) for law in laws)
-    assert 1.8 <= coarse / fine <= 2.2
+    laws = [propagate(sampler, bed, likelihood, levels(n))[0] for n in (100, 200, 400)]
+    # Halving the step divides the error, and so what it changes, by 2^order.
+    factor = 2 ** ORDERS[name]
+    coarse, fine = (distance(*pair) for pair in itertools.pairwise(laws))
+    assert 0.9 <= coarse / fine / factor <= 1.1
+    assert distance(laws[-1], target) <= 1.1 * fine / (factor - 1)
     # The mean is a fixed point of every step. What is left is that the chain starts at
     # 0, shrunk at least as much as by the probability flow, sqrt(lambda) / sigma_max.
-    error = jnp.linalg.norm((laws[1].mean - target.mean).ravel())
+    error = jnp.linalg.norm((laws[-1].mean - target.mean).ravel())
     start = jnp.linalg.norm(target.mean.ravel())
     assert error <= 1.1 * start * jnp.sqrt(target.spectrum.max()) / 200
 

@@ -1,0 +1,28 @@
+"""Localization and detection AUROC of a set of maps, as the experiments report them."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from klip_jax import kl, metrics
+from klip_jax.data.base import ImageSet
+
+
+def aurocs(maps, images: ImageSet, *, block: int = 4, top: float = 0.02) -> dict:
+    """Return both AUROCs with 95 % bootstrap intervals over images.
+
+    Args:
+      maps: one of each image [N, H, W], bigger = more anomalous.
+      images: with masks and eligible tissue; the group "id" has no anomaly.
+      block, top: of `klip.Settings`.
+    """
+    maps = np.asarray(maps)
+    ood = np.array(images.groups) != "id"
+    scores = [kl.top_mean(b, top) for b in kl.block_sum(jnp.asarray(maps), block)]
+    regions = images.eligible | images.masks
+    triples = zip(maps, images.masks, regions, strict=True)
+    inside = np.array([metrics.block_auroc(*triple, block) for triple in triples])
+    found = {
+        "localization_auroc": metrics.mean_of(inside),
+        "detection_auroc": metrics.auroc_of(np.array(scores), ood),
+    }
+    return {name: metrics.bootstrap(f, images.ids) for name, f in found.items()}
