@@ -1,13 +1,14 @@
 """Image sets in .npz files: plain arrays, never a pickle.
 
-Either one array `images`, all in-distribution, with `split` (0 train / 1 test) and
+`load`: one array `images`, all in-distribution, with `split` (0 train / 1 test) and
 `patient` where they are known; or one array a group, `<group>_images`, with
-`<group>_masks`, `<group>_eligible`, `<group>_body`, `<group>_patient`. Grey values
-become (grey - offset) / scale.
+`<group>_masks`, `<group>_eligible`, `<group>_body`, `<group>_patient`. `load_arrays`:
+groups that lie in different files. Grey values become (grey - offset) / scale.
 """
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -43,18 +44,58 @@ def load(
       ValueError: if it is truncated, lacks a group, or has pixels that are not finite
         or fall outside [0, 1].
     """
-    path = data_root(root) / file
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such data; set --config.data.root or the environment variable "
-            "KLIP_DATA to the folder that holds it"
-        )
+    path = _find(root, file)
     arrays = read_arrays(path)
     if groups and split:
         raise ValueError(f"data.split={split!r} is for `images`; groups have no split")
     if not groups:
         return _plain(arrays, path, per_group, split, offset, scale)
     return _grouped(arrays, path, groups, per_group, offset, scale)
+
+
+def load_arrays(
+    *,
+    groups: Mapping[str, tuple[str, str]],
+    root: str = "",
+    per_group: int = 0,
+    offset: float = 0.0,
+    scale: float = 255.0,
+) -> ImageSet:
+    """Read groups of images that lie in different files, without masks.
+
+    Args:
+      groups: {group: (file, name of its array of images)}, "id" for in-distribution.
+      root: folder; default $KLIP_DATA, else ../shared/data.
+      per_group: so many images of each, evenly spaced, because files are often sorted
+        by class; 0 for all.
+      offset, scale: grey values that become 0, and the range that becomes 1.
+
+    Returns:
+      An `ImageSet` with images [N, H, W, C] in [0, 1].
+
+    Raises:
+      FileNotFoundError: if a file is absent.
+      ValueError: if one is truncated, lacks the array, has fewer images, or has pixels
+        that are not finite or fall outside [0, 1].
+    """
+    parts = []
+    for group, (file, name) in groups.items():
+        path = _find(root, file)
+        arrays = read_arrays(path)
+        if name not in arrays:
+            raise ValueError(f"{path}: no array {name!r}; it has {sorted(arrays)}")
+        images = arrays[name]
+        if per_group > len(images):
+            raise ValueError(
+                f"data.per_group={per_group}, but {path} has {len(images)} {name}"
+            )
+        index = np.arange(len(images))
+        if per_group:
+            index = np.linspace(0, len(images) - 1, per_group).astype(int)
+        ids = tuple(f"{group}_{i:05d}" for i in index)
+        images = scaled(images[index], offset, scale, f"{path}, {name}")
+        parts.append(ImageSet(images, ids, (group,) * len(ids)))
+    return join(parts)
 
 
 def read_arrays(path) -> dict[str, np.ndarray]:
@@ -65,6 +106,16 @@ def read_arrays(path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except (*broken, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not a whole, plain .npz file ({error})") from None
+
+
+def _find(root, file):
+    path = data_root(root) / file
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such data; set --config.data.root or the environment variable "
+            "KLIP_DATA to the folder that holds it"
+        )
+    return path
 
 
 def _plain(arrays, path, per_group, split, offset, scale):

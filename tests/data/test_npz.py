@@ -160,3 +160,25 @@ def test_the_real_slices_can_be_read(shared_data):
         assert (mask & eligible).any()
     train = npz.load(file="abdomen_ct_64.npz", split="train", **greys)
     assert train.images.shape == (3, 64, 64, 1)
+
+
+def test_groups_from_different_files(tmp_path):
+    own = RNG.integers(0, 256, (6, 4, 4), dtype=np.uint8)
+    far = np.repeat(np.arange(9, dtype=np.uint8), 16).reshape(9, 4, 4)
+    np.savez(tmp_path / "own.npz", test_images=own)
+    np.savez(tmp_path / "far.npz", images=far)
+    groups = dict(id=("own.npz", "test_images"), digit=["far.npz", "images"])
+    found = npz.load_arrays(groups=groups, root=str(tmp_path), per_group=3)
+    assert found.groups == ("id",) * 3 + ("digit",) * 3 and found.masks is None
+    # Evenly spaced: a file sorted by class gives all its classes.
+    assert found.ids[3:] == ("digit_00000", "digit_00004", "digit_00008")
+    np.testing.assert_allclose(found.images[3:, 0, 0, 0] * 255, [0, 4, 8], atol=1e-5)
+    np.testing.assert_allclose(found.images[1, ..., 0] * 255, own[2], atol=1e-4)
+    with pytest.raises(ValueError, match=r"per_group=7, but .*own\.npz has 6"):
+        npz.load_arrays(groups=groups, root=str(tmp_path), per_group=7)
+    groups["digit"] = ("far.npz", "test_images")
+    with pytest.raises(ValueError, match="no array 'test_images'; it has"):
+        npz.load_arrays(groups=groups, root=str(tmp_path))
+    groups["digit"] = ("absent.npz", "images")
+    with pytest.raises(FileNotFoundError, match=r"absent\.npz: no such data"):
+        npz.load_arrays(groups=groups, root=str(tmp_path))
