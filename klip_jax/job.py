@@ -1,5 +1,6 @@
 """A job: everything that a run needs, built and checked before anything is computed."""
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,6 +73,7 @@ def prepare(settings: dict, folder) -> Job:
     described = {k: settings[k] for k in ("operator", "noise_std", "estimator", "seed")}
     described["draw_steps"] = settings["calibration"]["steps"]
     described |= {k: card[k] for k in ("net", "prior")}
+    described["files"] = _digests(settings["operator"])
     law = calibration.fingerprint(prior, described)
     workdir.claim(folder, settings)
     return Job(
@@ -124,6 +126,16 @@ def _load_data(data: dict, shape, operator):
     if len(ids) != len(y):
         raise ValueError(f"{path}: {len(y)} measurements but {len(ids)} ids")
     return None, y, ids
+
+
+def _digests(settings):
+    """Return {setting: SHA-256} of the files that settings name: a mask, say."""
+    files = {k: v for k, v in settings.items() if isinstance(v, str)}
+    return {
+        k: hashlib.sha256(Path(v).read_bytes()).hexdigest()
+        for k, v in files.items()
+        if Path(v).is_file()
+    }
 
 
 def _check_calibration(settings):

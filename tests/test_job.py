@@ -90,6 +90,18 @@ def test_nan_pixels(files, tmp_path):
     refused(settings, tmp_path, r"1 pixels are NaN.*\[1, 3, 4, 0\]")
 
 
+def test_a_law_knows_the_contents_of_a_mask(files, tmp_path):
+    path, seen = tmp_path / "seen.npy", np.ones(tiny.SHAPE[:2], bool)
+    found = set()
+    for hidden in (0, 1):
+        seen[0, :hidden] = False
+        np.save(path, seen)
+        settings = tiny.settings(files)
+        settings["operator"] = dict(name="mask.Mask", seen=str(path))
+        found.add(job.prepare(settings, tmp_path / str(hidden)).law_fingerprint)
+    assert len(found) == 2
+
+
 def test_missing_files(files, tmp_path):
     absent = str(tmp_path / "absent")
     for changes, words in (

@@ -1,4 +1,4 @@
-"""The base of every forward operator: y = A x, its adjoint, its composition.
+"""The base of every forward operator: y = A x, its adjoint, composition and stacking.
 
 A new operator is one file: a class with `__init__` and `__call__`. What it gets here:
 
@@ -10,6 +10,9 @@ A new operator is one file: a class with `__init__` and `__call__`. What it gets
   known eigendecomposition. It is all that exact conditional Gaussians need:
   x + v A^T (v A A^T + s^2 I)^-1 (y - A x) is the mean of x0 ~ N(x, v I) given y.
 """
+
+import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +58,8 @@ class Operator:
           variance: scalar > 0, prior variance of each pixel, squared image units.
           noise_var: scalar > 0, noise variance, squared units of y.
           tol: relative residual at which to stop.
-          maxiter: most iterations.
+          maxiter: most iterations; 200 reach `tol` where variance |A|^2 / noise_var is
+            at most about 1000, and leave errors of 1e-2 at 10,000.
 
         Returns:
           u [out_shape].
@@ -126,3 +130,46 @@ class Composition(Operator):
 
     def adjoint(self, y: Array) -> Array:
         return self.inner.adjoint(self.outer.adjoint(y))
+
+
+def stack(*operators: Operator) -> Operator:
+    """Measure one image with several operators: y = (A x, B x, ...), flattened.
+
+    All share one noise_std, so their measurements must have one unit.
+
+    Args:
+      operators: at least two, with the same `in_shape` and the same `out_dtype`.
+
+    Returns:
+      An operator with `out_shape` (rows,), rows = the sum of the operators' sizes.
+
+    Raises:
+      ValueError: if there are fewer than two, or they do not fit each other.
+    """
+    if len(operators) < 2:
+        raise ValueError(f"cannot stack {len(operators)} operators: give two or more")
+    return functools.reduce(_Stack, operators)
+
+
+class _Stack(Operator):
+    """The rows of `first` above those of `second`."""
+
+    def __init__(self, first: Operator, second: Operator):
+        for what in ("in_shape", "out_dtype"):
+            one, other = getattr(first, what), getattr(second, what)
+            if one != other:
+                raise ValueError(
+                    f"cannot stack: {type(first).__name__} has {what} {one} but "
+                    f"{type(second).__name__} has {other}; they must be equal"
+                )
+        self.first, self.second = first, second
+        self.in_shape, self.out_dtype = first.in_shape, first.out_dtype
+        self.out_shape = (math.prod(first.out_shape) + math.prod(second.out_shape),)
+
+    def __call__(self, x: Array) -> Array:
+        return jnp.concatenate([self.first(x).ravel(), self.second(x).ravel()])
+
+    def adjoint(self, y: Array) -> Array:
+        upper, lower = jnp.split(y, [math.prod(self.first.out_shape)])
+        upper = self.first.adjoint(upper.reshape(self.first.out_shape))
+        return upper + self.second.adjoint(lower.reshape(self.second.out_shape))

@@ -6,10 +6,14 @@ Keeping the seen pixels as a list [seen, C], not as an image with holes, gives y
 entries without noise, and makes the gram matrix the identity.
 """
 
+import os
+import pathlib
+
 import chex
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from PIL import Image
 
 from klip_jax.operators.base import Operator
 
@@ -19,17 +23,23 @@ class Mask(Operator):
 
     Args:
       in_shape: (H, W, C).
-      seen: boolean [H, W], True where the pixel is measured; None sees all.
+      seen: boolean [H, W], True where the pixel is measured; None sees all. Or the
+        path of a file with it: .npy, or a grey or black-and-white .png; non-zero is
+        True.
 
     `__call__` takes [H, W, C] and returns [seen, C] in the unit of x; all channels of a
     pixel are seen or none.
 
     Raises:
-      ValueError: if `seen` has another shape than the image, or is False everywhere.
+      FileNotFoundError: if there is no such file.
+      ValueError: if `seen` has another shape than the image, or is False everywhere, or
+        its file is broken or of another kind.
     """
 
     def __init__(self, in_shape: tuple[int, int, int], seen=None):
         height, width, channels = in_shape
+        if isinstance(seen, str | os.PathLike):
+            seen = _read(pathlib.Path(seen))
         seen = (
             np.ones((height, width), bool) if seen is None else np.asarray(seen, bool)
         )
@@ -140,3 +150,26 @@ class Half(Mask):
         seen = np.ones((rows, columns), bool)
         seen[missing[side]] = False
         super().__init__(in_shape, seen)
+
+
+def _read(path: pathlib.Path) -> np.ndarray:
+    """Read a mask; non-zero is True."""
+    try:
+        suffix = path.suffix.lower()
+        if suffix == ".npy":
+            found = np.load(path, allow_pickle=False)
+        elif suffix == ".png":
+            with Image.open(path, formats=["PNG"]) as image:
+                if image.mode not in ("1", "L", "I;16", "I"):
+                    raise ValueError(f"mode {image.mode}; convert it to grey")
+                found = np.asarray(image)
+        else:
+            raise ValueError("must end in .npy or .png; save it as one of them")
+    except FileNotFoundError:
+        raise
+    except (
+        *(OSError, ValueError, SyntaxError, EOFError),
+        Image.DecompressionBombError,
+    ) as error:
+        raise ValueError(f"{path}: not a mask ({error})") from None
+    return found != 0

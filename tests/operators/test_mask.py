@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from klip_jax.operators.mask import Box, Half, Mask, Random
 
@@ -47,6 +48,38 @@ def test_random_keeps_its_fraction_and_its_seed():
     assert a.out_shape == (180, 1)
     np.testing.assert_array_equal(a.pixels, b.pixels)
     assert (seen(a) != seen(c)).any()
+
+
+@pytest.mark.parametrize("name", ["mask.npy", "mask.png", "GREY.PNG", "deep.png"])
+def test_mask_is_read_from_a_file(tmp_path, name):
+    mask = np.random.default_rng(0).random((5, 6)) < 0.4
+    path = tmp_path / name
+    if name == "mask.npy":
+        np.save(path, mask)
+    else:
+        value = {"mask.png": mask, "GREY.PNG": np.uint8(3 * mask)}
+        Image.fromarray(value.get(name, np.uint16(300 * mask))).save(path)
+    np.testing.assert_array_equal(seen(Mask(IMAGE.shape, path)), mask)
+    np.testing.assert_array_equal(seen(Mask(IMAGE.shape, seen=str(path))), mask)
+
+
+def test_wrong_mask_files_raise(tmp_path):
+    def refuse(name, message, write):
+        write(tmp_path / name)
+        with pytest.raises(ValueError, match=message):
+            Mask(IMAGE.shape, tmp_path / name)
+
+    objects = np.array([None, {}], object)
+    refuse("a.npy", "a.npy: not a mask", lambda path: np.save(path, objects))
+    refuse("b.npy", "shape .3, 3.: must be .5, 6.", lambda p: np.save(p, np.eye(3)))
+    refuse("c.npy", "sees no pixel", lambda p: np.save(p, np.zeros((5, 6))))
+    refuse("d.npy", "d.npy: not a mask", lambda path: path.write_bytes(b"no"))
+    refuse("e.png", "e.png: not a mask", lambda path: path.write_bytes(b"no"))
+    refuse("f.png", "mode RGB; convert", lambda p: Image.new("RGB", (6, 5)).save(p))
+    refuse("g.png", "sees no pixel", lambda p: Image.new("L", (6, 5)).save(p))
+    refuse("h.txt", "must end in .npy or .png", lambda path: path.write_text("1"))
+    with pytest.raises(FileNotFoundError, match=r"absent\.npy"):
+        Mask(IMAGE.shape, tmp_path / "absent.npy")
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,27 @@
-"""Cartesian MRI."""
+"""Cartesian MRI with one coil and with several."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax.operators.mri import Cartesian
+from klip_jax.operators.mri import Cartesian, MultiCoil
+
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
+
+def complex_image(shape):
+    """Return a random image [H, W, 1 or 2] and the same as complex [H, W]."""
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    return x, x[..., 0] if shape[-1] == 1 else x[..., 0] + 1j * x[..., 1]
+
+
+def dense(op):
+    """Write an operator as a float64 matrix [rows, columns]."""
+    basis = jnp.eye(np.prod(op.in_shape)).reshape(-1, *op.in_shape)
+    return (
+        np.asarray(jax.jit(jax.vmap(op))(basis), np.float64).reshape(len(basis), -1).T
+    )
 
 
 @pytest.mark.parametrize("shape", [(16, 12, 1), (17, 19, 2)])
@@ -50,12 +66,115 @@ def test_real_images_give_hermitian_data_so_the_gram_matrix_is_a_projection():
     np.testing.assert_allclose(op(op.adjoint(projected)), projected, atol=1e-5)
 
 
+@pytest.mark.parametrize("pattern", ["random", "equispaced"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_unpaired_lines_are_solved_exactly(pattern, channels):
+    op = Cartesian((5, 12, channels), acceleration=2, pattern=pattern)
+    assert 0 < op.paired.sum() < op.paired.size
+    a = dense(op)
+    r = jax.random.normal(jax.random.key(1), op.out_shape)
+    expected = np.linalg.solve(0.7 * a @ a.T + 0.01 * np.eye(len(a)), np.ravel(r))
+    found = np.ravel(op.solve_gram(r, 0.7, 0.01))
+    assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+def test_a_missing_line_is_filled_with_its_mirror_image():
+    op = Cartesian((8, 16, 1), acceleration=16 / 9, pattern="random", centre=0.0)
+    lines = set(np.asarray(op.lines).tolist())
+    assert lines != {-k % 16 for k in lines}
+    x = jax.random.normal(jax.random.key(0), op.in_shape)
+    np.testing.assert_allclose(op(op.naive_inverse(op(x))), op(x), atol=1e-5)
+
+
+def test_random_lines_fill_the_budget_and_keep_their_seed():
+    settings = {"acceleration": 4, "pattern": "random"}
+    a, b, c = (Cartesian((4, 64, 1), seed=s, **settings).lines for s in (1, 1, 2))
+    assert len(set(np.asarray(a).tolist())) == 16
+    np.testing.assert_array_equal(a, b)
+    assert set(np.asarray(a).tolist()) != set(np.asarray(c).tolist())
+
+
+def test_equispaced_lines_are_those_of_song_2022():
+    op = Cartesian((1, 240, 1), acceleration=8, centre=0.03, pattern="equispaced")
+    left = [5, 15, 25, 35, 46, 56, 66, 76, 86, 96, 106]
+    right = [127, 137, 147, 157, 167, 177, 187, 197, 208, 218, 228, 238]
+    expected = [*left, *range(116, 124), *right]
+    np.testing.assert_array_equal(np.sort((op.lines + 120) % 240), expected)
+
+
+def test_equispaced_lines_end_where_the_centre_uses_the_budget():
+    op = Cartesian((4, 16, 1), acceleration=16 / 3, centre=0.125, pattern="equispaced")
+    assert set(np.asarray(op.lines).tolist()) == {0, 1, 15}
+
+
+@pytest.mark.parametrize("shape", [(6, 12, 1), (7, 9, 2)])
+def test_multicoil_equals_the_fourier_transform_of_the_coil_images(shape):
+    x, image = complex_image(shape)
+    rng = np.random.default_rng(1)
+    maps = rng.standard_normal((3, *shape[:2])) + 1j * rng.random((3, *shape[:2]))
+    op = MultiCoil(shape, maps, acceleration=2, pattern="random")
+    expected = np.fft.fft2(maps * image, norm="ortho")[:, :, op.lines]
+    y = np.asarray(op(x))
+    assert y.shape == op.out_shape
+    np.testing.assert_allclose(y[..., 0] + 1j * y[..., 1], expected, atol=1e-5)
+
+
+def test_one_flat_coil_is_the_single_coil():
+    x, _ = complex_image((8, 12, 2))
+    single, coil = Cartesian(x.shape), MultiCoil(x.shape, np.ones((1, 8, 12)))
+    np.testing.assert_allclose(coil(x)[0], single(x), atol=1e-6)
+
+
+def test_simulated_sensitivities_are_smooth_distinct_and_frozen():
+    a, b, c = (MultiCoil((32, 48, 1), coils=5, seed=s) for s in (1, 1, 2))
+    maps = np.asarray(a.sensitivities)
+    np.testing.assert_array_equal(maps, b.sensitivities)
+    assert abs(maps - c.sensitivities).max() > 0.1
+    np.testing.assert_allclose((abs(maps) ** 2).sum(0), 1, rtol=1e-5)
+    assert abs(np.diff(maps, axis=1)).max() < 0.2
+    assert abs(np.diff(maps, axis=2)).max() < 0.2
+    peaks = abs(maps).reshape(5, -1).argmax(1)
+    assert len(set(peaks.tolist())) == 5
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_without_acceleration_the_combined_coils_give_the_image(channels):
+    x, _ = complex_image((12, 9, channels))
+    maps = 3 * np.asarray(MultiCoil(x.shape, coils=3).sensitivities)
+    maps[:, :2] = 0
+    op = MultiCoil(x.shape, maps, acceleration=1)
+    x[:2] = 0
+    np.testing.assert_allclose(op.naive_inverse(op(x)), x, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"coils": 0}, "coils=0"),
+        ({"acceleration": 0.5}, "acceleration=0.5"),
+        (
+            {"sensitivities": np.ones((8, 16))},
+            r"shape \(8, 16\): must be \[coils, 8, 16",
+        ),
+        ({"sensitivities": np.ones((2, 8, 15))}, r"\(2, 8, 15\)"),
+        ({"sensitivities": np.zeros((2, 8, 16))}, "0 everywhere"),
+        ({"sensitivities": np.full((2, 8, 16), np.nan)}, "not finite"),
+    ],
+)
+def test_wrong_coils_raise(settings, message):
+    with pytest.raises(ValueError, match=message):
+        MultiCoil((8, 16, 1), **settings)
+    with pytest.raises(ValueError, match="channels"):
+        MultiCoil((8, 16, 3))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"acceleration": 0.5}, "acceleration=0.5"),
         ({"centre": 1.5}, "centre=1.5"),
         ({"centre": 0.9}, "lower one"),
+        ({"pattern": "spiral"}, "pattern='spiral'.*equispaced"),
     ],
 )
 def test_wrong_settings_raise(settings, message):
