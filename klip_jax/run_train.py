@@ -39,6 +39,7 @@ class TrainJob(NamedTuple):
       params: to start from.
       make_prior: params -> the prior.
       test_images: held out [N, H, W, C].
+      before: the trainings that made the weights to start from, oldest first.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class TrainJob(NamedTuple):
     params: Any
     make_prior: Callable[[Any], NetworkPrior]
     test_images: np.ndarray
+    before: list[dict]
 
 
 def prepare(settings: dict, folder) -> TrainJob:
@@ -72,8 +74,12 @@ def prepare(settings: dict, folder) -> TrainJob:
     expected = empty_params(net, shape)
     make_prior = functools.partial(_make_prior, part["prior"], net)
     make_prior(expected)  # its settings are checked
+    before = []
     if part["init"]:
-        params, _ = load_weights(part["init"])
+        params, record = load_weights(part["init"])
+        if "training" in record:
+            last = dict(record["training"])
+            before = [*last.pop("before", []), last]
         check_fit(part["init"], params, expected)
     else:
         key = jax.random.key(recipe.seed)
@@ -85,7 +91,9 @@ def prepare(settings: dict, folder) -> TrainJob:
             f"{shape}"
         )
     workdir.claim(folder, settings)
-    return TrainJob(Path(folder), part, recipe, source, params, make_prior, test)
+    return TrainJob(
+        Path(folder), part, recipe, source, params, make_prior, test, before
+    )
 
 
 def train_prior(job: TrainJob, *, progress: bool = True) -> Path:
@@ -104,41 +112,44 @@ def train_prior(job: TrainJob, *, progress: bool = True) -> Path:
     Raises:
       FloatingPointError: if the loss stops being finite.
     """
-    folder, part, recipe, source, params, make_prior, test_images = job
+    recipe = job.recipe
 
     def loss(params, images, key):
         return train.denoising_loss(
-            make_prior(params),
+            job.make_prior(params),
             images,
             key,
             log_mean=recipe.log_mean,
             log_std=recipe.log_std,
         )
 
-    state = train.train(folder, params, source, loss, recipe, progress=progress)
-    return export(folder, state, make_prior, source, test_images, part)
+    state = train.train(
+        job.folder, job.params, job.source, loss, recipe, progress=progress
+    )
+    return export(job, state)
 
 
-def export(folder: Path, state, make_prior, source, test_images, part: dict) -> Path:
+def export(job: TrainJob, state: train.TrainState) -> Path:
     """Write weights.safetensors, their card.md and samples.png of a training state.
 
-    The record holds the network, the prior, the recipe, the device and the expected
-    error per level on training and on held-out images.
+    The record holds the network, the prior, the recipe, the device, the expected error
+    per level on training and on held-out images, and the same of the trainings before.
     """
-    prior = make_prior(state.ema)
-    keys = jax.random.split(jax.random.key(1), len(test_images))
+    part, source = job.part, job.source
+    prior = job.make_prior(state.ema)
+    keys = jax.random.split(jax.random.key(1), len(job.test_images))
     draw = jax.jit(jax.vmap(source.draw, (None, 0)))
     errors = {
         name: train.denoising_errors(prior, images, np.array(ERROR_LEVELS)).tolist()
         for name, images in (
             ("train", np.asarray(draw(source.arrays, keys))),
-            ("test", test_images),
+            ("test", job.test_images),
         )
     }
     record = {
         "net": part["net"],
         "prior": part["prior"],
-        "image_shape": list(test_images.shape[1:]),
+        "image_shape": list(job.test_images.shape[1:]),
         # The estimators use the error on training images: test images stay unseen.
         "errors": {"levels": list(ERROR_LEVELS), "errors": errors["train"], **errors},
         "training": {
@@ -150,19 +161,23 @@ def export(folder: Path, state, make_prior, source, test_images, part: dict) -> 
             "images": int(state.step) * part["recipe"]["batch"],
             "versions": workdir.versions(),
             "git": workdir.git_commit(),
+            "before": job.before,
         },
     }
-    path = folder / "weights.safetensors"
+    path = job.folder / "weights.safetensors"
     save_weights(path, state.ema, record)
-    write_atomically(folder / "card.md", card(record).encode())
+    write_atomically(job.folder / "card.md", card(record).encode())
     prior, _ = load_prior(path)
-    write_atomically(folder / "samples.png", sample_grid(prior, test_images.shape[1:]))
+    grid = sample_grid(prior, job.test_images.shape[1:])
+    write_atomically(job.folder / "samples.png", grid)
     return path
 
 
 def card(record: dict) -> str:
     """Return what a weights file's record says, as markdown for people."""
     training, errors = record["training"], record["errors"]
+    stages = [*training["before"], training]
+    steps = ", then ".join(f"{s['step']} ({s['images']} images)" for s in stages)
     versions = training["versions"]
     rows = zip(errors["levels"], errors["train"], errors["test"], strict=True)
     table = "\n".join(
@@ -177,9 +192,9 @@ def card(record: dict) -> str:
 | licence | {training["licence"]} |
 | network | {record["net"]} |
 | prior | {record["prior"]} |
-| optimiser steps | {training["step"]}, {training["images"]} images |
-| recipe | {training["recipe"]} |
-| started from | {training["init"] or "random weights"} |
+| optimiser steps | {steps} |
+| last recipe | {training["recipe"]} |
+| started from | {stages[0]["init"] or "random weights"} |
 | device | {versions["device"]}, jax {versions["jax"]} |
 
 Root mean squared denoising error per pixel over sigma, image units:

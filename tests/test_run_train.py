@@ -76,7 +76,20 @@ def test_the_record_says_what_the_weights_are(trained, files):
     assert training["step"] == 6 and training["images"] == 48
     assert training["init"] == str(files / "weights.safetensors")
     assert training["data"]["name"] == "npz.load" and training["recipe"]["batch"] == 8
-    assert "jax" in training["versions"]
+    assert "jax" in training["versions"] and training["before"] == []
+
+
+def test_a_continued_training_remembers_what_was_before(trained, files, tmp_path):
+    _, first, _ = trained
+    settings = tiny.settings(files, train__init=str(first))
+    job = run_train.prepare(settings, tmp_path / "more")
+    state = train.init_state(job.params, job.recipe)._replace(step=jnp.int32(12))
+    _, record = load_weights(run_train.export(job, state))
+    (before,) = record["training"]["before"]
+    assert before["step"] == 6 and "before" not in before
+    card = (tmp_path / "more/card.md").read_text()
+    assert "| 6 (48 images), then 12 (96 images) |" in card
+    assert f"| started from | {files / 'weights.safetensors'} |" in card
 
 
 def test_pictures_and_log(trained):
