@@ -1,0 +1,123 @@
+"""Every detector of `detection.py` on one image: the same y, the same samples.
+
+`record` is what one image yields: maps [H, W] and, for the detectors that are fitted on
+in-distribution images, features. `fitted` turns features into maps and scores once the
+law of the in-distribution ones is known. Names say what a detector looks at: "y" its
+measurements, "x^" the mean of our posterior samples, "x" the true image, which no
+detector has in practice: a bound.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from klip_jax import kl, sde
+from klip_jax.detectors import diffpath, klip, msma
+from klip_jax.detectors import noised_reconstruction as noised
+from klip_jax.detectors import sinogram_error as sinogram
+from klip_jax.detectors.base import level_statistics, z_score
+from klip_jax.detectors.controls import controls
+from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
+
+OURS = "KLIP coherent, filtered (y)"
+LEVELS = (0.05, 0.1, 0.2, 0.4, 0.8)  # that reconstructions start from, image units
+STEPS = 10  # of each reconstruction
+MSMA = tuple(float(s) for s in np.geomspace(0.01, 1.0, 10))
+PATH = tuple(float(s) for s in np.geomspace(0.01, 20.0, 10))
+
+
+def record(prior, operator, key, x, eligible, noise_std, settings):
+    """Return (maps {name: [H, W]}, features {name: array}) of one image. Pure."""
+    key_noise, key, key_rest = jax.random.split(key, 3)
+    y = operator(x) + noise_std * jax.random.normal(key_noise, operator.out_shape)
+    likelihood = ConditionalGaussian(operator, y, noise_std)
+    key_samples, key_levels = jax.random.split(key)
+    chains = klip.posterior_samples(key_samples, likelihood, prior, settings)
+    mean, std = chains.x.mean(0), chains.x.std(0)
+    levels = sde.log_levels(settings.levels, *settings.window)
+    raw, filtered = (
+        kl.levels_kl(key_levels, prior, likelihood, chains.x, levels, scale=scale)
+        for scale in (0.0, settings.scale)
+    )
+    maps = {
+        OURS: filtered.heatmap[1],
+        "KLIP coherent guided, filtered (y)": filtered.heatmap[2],
+        "KLIP coherent (y)": raw.heatmap[1],
+        "KLIP coherent guided (y)": raw.heatmap[2],
+        "KLIP guided (y)": raw.heatmap[0],
+    }
+    simple = controls(y, operator, prior, mean, std, eligible, scale=settings.scale)
+    maps |= {f"control: {name}": control for name, control in simple.items()}
+    keys = jax.random.split(key_rest, 3)
+    levels = jnp.asarray(LEVELS)
+    features = {}
+    for name, image, key in (("x^", mean, keys[0]), ("x", x, keys[1])):
+        found = noised.errors(key, image, prior, levels, steps=STEPS)
+        for level, error in zip(LEVELS, found, strict=True):
+            maps[f"AnoDDPM {level} ({name})"] = error
+        features[f"DDPM-OOD ({name})"] = found
+        found = msma.features(image, prior, jnp.asarray(MSMA), block=settings.block)
+        features[f"MSMA ({name})"] = found.image
+        features[f"block MSMA ({name})"] = found.blocks
+        features[f"DiffPath ({name})"] = diffpath.features(
+            image, prior, jnp.asarray(PATH)
+        )
+    found = sinogram.mixed(
+        sinogram.errors(keys[2], y, operator, noise_std, prior, levels, steps=STEPS),
+        0.5,
+    )
+    features["sinogram error (y)"] = found.sinogram
+    features["sinogram error, image domain (y)"] = found.image
+    return maps, features
+
+
+def network_calls(name, settings):
+    """Return the network calls an image costs, those of the posterior samples too."""
+    sampler = settings.samples * settings.steps
+    own = {
+        "KLIP": settings.network_calls - sampler,
+        "control": 0,
+        "control: denoised_distance": 1,
+        "AnoDDPM": noised.network_calls(1, steps=STEPS),
+        "DDPM-OOD": noised.network_calls(len(LEVELS), steps=STEPS),
+        "MSMA": msma.network_calls(len(MSMA)),
+        "block MSMA": msma.network_calls(len(MSMA)),
+        "DiffPath": diffpath.network_calls(len(PATH)),
+        "sinogram error": sinogram.network_calls(len(LEVELS), steps=STEPS),
+    }
+    start = max((s for s in own if name.startswith(s)), key=len)
+    sampled = start.startswith(("KLIP", "control")) or name.endswith("(x^)")
+    return own[start] + sampled * sampler
+
+
+def fitted(reference, features, block):
+    """Return (maps {name: [N, H, W]}, scores {name: [N]}) of features of N images.
+
+    Args:
+      reference: {name: features of in-distribution images [M, ...]}.
+      features: {name: features of the images [N, ...]}.
+      block: side of the blocks of block features.
+    """
+    maps, scores = {}, {}
+    for name, found in features.items():
+        own = reference[name]
+        if name.startswith(("DDPM-OOD", "sinogram error")):
+            law = level_statistics(own)
+            maps[name] = np.asarray(
+                jax.vmap(lambda e, law=law: z_score(e, *law))(found)
+            )
+            scores[name] = maps[name].mean((1, 2))
+        elif name.startswith("block MSMA"):
+            distance = msma.mahalanobis(msma.fit(own), found)
+            maps[name] = np.kron(distance, np.ones((block, block)))
+        elif name.startswith("MSMA"):
+            scores[name] = np.asarray(msma.mahalanobis(msma.fit(own), found))
+        else:
+            one, six = diffpath.fit_1d(own), diffpath.fit_6d(own)
+            scores[name.replace("DiffPath", "DiffPath-1D")] = diffpath.score_1d(
+                one, found
+            )
+            scores[name.replace("DiffPath", "DiffPath-6D")] = diffpath.score_6d(
+                six, found
+            )
+    return maps, scores
