@@ -79,10 +79,9 @@ def main(_):
             rows[-1]["levels"] = dict(
                 zip(LEVELS.round(3).tolist(), single, strict=True)
             )
-    training = card["training"]
-    print(
-        json.dumps({"window": settings.window, "step": training["step"], "rows": rows})
-    )
+    last = card["training"]
+    steps = sum(training["step"] for training in [*last.get("before", []), last])
+    print(json.dumps({"window": settings.window, "steps": steps, "rows": rows}))
 
 
 def auroc(block_maps, images, settings):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
+import tiny
 
 from klip_jax import detectors, metrics, sde
 from klip_jax.detectors import (
@@ -228,17 +228,9 @@ def assert_equal(found, expected):
 @pytest.mark.parametrize("name", CASES)
 def test_network_calls_are_counted(name):
     calls = []
-
-    @struct.dataclass
-    class Counting:
-        def __call__(self, x, sigma, *, key=None):
-            jax.debug.callback(lambda _: calls.append(1), x)
-            return 0.5 * x
-
-        def variance(self, sigma):
-            return 0.1 * sigma
-
     run = jax.jit(CASES[name].run)
-    jax.block_until_ready(run(jax.random.key(0), jnp.ones(SHAPE), Counting(), OPERATOR))
+    jax.block_until_ready(
+        run(jax.random.key(0), jnp.ones(SHAPE), tiny.counting(calls), OPERATOR)
+    )
     jax.effects_barrier()
     assert len(calls) == CASES[name].network_calls

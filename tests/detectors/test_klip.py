@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
+import tiny
 
 from klip_jax import Detection, Settings, detect, kl
 from klip_jax.detectors import klip
@@ -106,21 +106,13 @@ def test_a_batch_changes_nothing(scans, detections):
 
 def test_network_calls_are_counted():
     calls = []
-
-    @struct.dataclass
-    class Counting:
-        def __call__(self, x, sigma, *, key=None):
-            jax.debug.callback(lambda _: calls.append(1), x)
-            return 0.5 * x
-
-        def variance(self, sigma):
-            return 0.1 * sigma
-
     settings = Settings(samples=3, steps=2, levels=2, block=2, scale=0.0)
     shape = (4, 4, 1)
     estimate = jax.jit(klip.estimate, static_argnums=5)
     y = jnp.ones(shape)
-    found = estimate(jax.random.key(0), y, Identity(shape), 0.1, Counting(), settings)
+    found = estimate(
+        jax.random.key(0), y, Identity(shape), 0.1, tiny.counting(calls), settings
+    )
     jax.block_until_ready(found)
     jax.effects_barrier()
     assert len(calls) == settings.network_calls == 3 * (2 + 2 * 2)
