@@ -75,7 +75,12 @@ def prepare(settings: dict, folder) -> Job:
     described |= {k: card[k] for k in ("net", "prior")}
     described["files"] = _digests(settings["operator"])
     law = calibration.fingerprint(prior, described)
-    workdir.claim(folder, settings)
+    y = b"" if measurements is None else measurements.tobytes()
+    contents = {
+        "prior or operator": law,
+        "set of measurements": hashlib.sha256(y).hexdigest(),
+    }
+    workdir.claim(folder, settings, contents)
     return Job(
         Path(folder),
         settings,

@@ -1,6 +1,7 @@
 """Train a prior from a config and export it: weights, error table, samples, record."""
 
 import functools
+import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -74,13 +75,15 @@ def prepare(settings: dict, folder) -> TrainJob:
     expected = empty_params(net, shape)
     make_prior = functools.partial(_make_prior, part["prior"], net)
     make_prior(expected)  # its settings are checked
-    before = []
+    before, contents = [], {}
     if part["init"]:
         params, record = load_weights(part["init"])
         if "training" in record:
             last = dict(record["training"])
             before = [*last.pop("before", []), last]
         check_fit(part["init"], params, expected)
+        init = Path(part["init"]).read_bytes()
+        contents = {"prior to start from": hashlib.sha256(init).hexdigest()}
     else:
         key = jax.random.key(recipe.seed)
         params = jax.jit(net.init)(key, jnp.zeros(shape), jnp.float32(0))
@@ -90,7 +93,7 @@ def prepare(settings: dict, folder) -> TrainJob:
             f"train.test: the images are {test.shape[1:]}, but those to train on are "
             f"{shape}"
         )
-    workdir.claim(folder, settings)
+    workdir.claim(folder, settings, contents)
     return TrainJob(
         Path(folder), part, recipe, source, params, make_prior, test, before
     )

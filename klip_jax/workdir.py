@@ -21,29 +21,28 @@ def shipped(path: str, default: str) -> pathlib.Path:
     return pathlib.Path(path) if path else PACKAGE / "assets" / default
 
 
-def claim(folder, settings: dict) -> None:
+def claim(folder, settings: dict, contents: dict[str, str]) -> None:
     """Make `folder` the workdir of `settings`, or check that it already is.
 
-    Writes config.json: the settings, the versions and the git commit. Settings named in
-    `FREE` may differ.
+    Writes config.json: the settings, the digests of what they name, the versions and
+    the git commit. Settings named in `FREE` may differ.
+
+    Args:
+      folder: made if it is absent.
+      settings: the resolved config.
+      contents: {what: digest} of the files behind the settings, so that results of old
+        weights are never continued with new ones of the same path.
 
     Raises:
-      ValueError: if another config was run there, naming the first difference.
+      ValueError: if another config was run there, naming the first difference, or the
+        same with other contents.
       PermissionError: if it cannot be written.
     """
     folder = pathlib.Path(folder)
     path = folder / "config.json"
     plain = json.loads(json.dumps(settings))
     if path.is_file():
-        before = read_config(folder)["config"]
-        difference = first_difference(
-            *({k: v for k, v in c.items() if k not in FREE} for c in (before, plain))
-        )
-        if difference:
-            raise ValueError(
-                f"{folder} belongs to another config: {difference}; give another "
-                "--workdir or delete this one"
-            )
+        _check_claim(folder, plain, contents)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -52,7 +51,8 @@ def claim(folder, settings: dict) -> None:
         raise PermissionError(f"{folder}: not writable; give another --workdir")
     if path.is_file():
         return
-    record = {"config": plain, "versions": versions(), "git": git_commit()}
+    record = {"config": plain, "contents": contents}
+    record |= {"versions": versions(), "git": git_commit()}
     write_atomically(path, json.dumps(record, indent=2).encode() + b"\n")
 
 
@@ -87,6 +87,25 @@ def first_difference(before, after, where: str = "") -> str:
                 return found
         return ""
     return "" if before == after else f"{where} was {before!r}, is now {after!r}"
+
+
+def _check_claim(folder, settings, contents):
+    record = read_config(folder)
+    before = record["config"]
+    difference = first_difference(
+        *({k: v for k, v in c.items() if k not in FREE} for c in (before, settings))
+    )
+    if difference:
+        raise ValueError(
+            f"{folder} belongs to another config: {difference}; give another "
+            "--workdir or delete this one"
+        )
+    for what, digest in contents.items():
+        if record.get("contents", {}).get(what, digest) != digest:
+            raise ValueError(
+                f"{folder} belongs to the same config with another {what}: a file "
+                "changed under its name; give another --workdir or delete this one"
+            )
 
 
 def versions() -> dict[str, str]:

@@ -192,6 +192,24 @@ def test_workdir_of_another_config(files, tmp_path):
     assert (tmp_path / "config.json").read_bytes() == before[:100]
 
 
+def test_a_run_is_not_continued_with_other_contents(files, tmp_path):
+    weights = tiny.write_weights(tmp_path / "weights.safetensors")
+    y = np.ones((2, 8, 23), np.float32)
+    np.savez(tmp_path / "y.npz", y=y)
+    settings = tiny.settings(
+        files, prior__weights=str(weights), data__measurements=str(tmp_path / "y.npz")
+    )
+    job.prepare(settings, tmp_path / "run")
+    job.prepare(settings, tmp_path / "run")
+    np.savez(tmp_path / "y.npz", y=2 * y)
+    with pytest.raises(ValueError, match="same config with another set of measure"):
+        job.prepare(settings, tmp_path / "run")
+    np.savez(tmp_path / "y.npz", y=y)
+    tiny.write_weights(weights, tiny.random_params(seed=1))
+    with pytest.raises(ValueError, match="same config with another prior or operator"):
+        job.prepare(settings, tmp_path / "run")
+
+
 def test_unwritable_workdir(files, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(PermissionError, match=r"file/run: cannot be made"):

@@ -5,23 +5,24 @@ import pytest
 from klip_jax import workdir
 
 SETTINGS = dict(a=1, b=dict(c=(1, 2), d="x"))
+CONTENTS = dict(prior="0a1b")
 
 
 def test_a_folder_is_claimed_once(tmp_path):
     folder = tmp_path / "deep" / "run"
-    workdir.claim(folder, SETTINGS)
+    workdir.claim(folder, SETTINGS, CONTENTS)
     record = workdir.read_config(folder)
     assert record["config"] == dict(a=1, b=dict(c=[1, 2], d="x"))
     assert record["versions"].keys() >= {"jax", "flax", "python", "device"}
     written = (folder / "config.json").stat()
-    workdir.claim(folder, SETTINGS)
+    workdir.claim(folder, SETTINGS, CONTENTS)
     assert (folder / "config.json").stat().st_mtime_ns == written.st_mtime_ns
     assert (folder / "config.json").stat().st_ino == written.st_ino
 
 
 def test_another_number_at_once_is_the_same_run(tmp_path):
-    workdir.claim(tmp_path, SETTINGS | dict(images_at_once=1))
-    workdir.claim(tmp_path, SETTINGS | dict(images_at_once=8))
+    workdir.claim(tmp_path, SETTINGS | dict(images_at_once=1), CONTENTS)
+    workdir.claim(tmp_path, SETTINGS | dict(images_at_once=8), CONTENTS)
     assert workdir.read_config(tmp_path)["config"]["images_at_once"] == 1
 
 
@@ -36,10 +37,16 @@ def test_another_number_at_once_is_the_same_run(tmp_path):
     ],
 )
 def test_the_first_difference_is_named(tmp_path, other, words):
-    workdir.claim(tmp_path, SETTINGS)
+    workdir.claim(tmp_path, SETTINGS, CONTENTS)
     with pytest.raises(ValueError, match=words):
-        workdir.claim(tmp_path, other)
+        workdir.claim(tmp_path, other, CONTENTS)
     assert workdir.read_config(tmp_path)["config"]["a"] == 1
+
+
+def test_new_weights_under_the_old_path_are_another_run(tmp_path):
+    workdir.claim(tmp_path, SETTINGS, CONTENTS)
+    with pytest.raises(ValueError, match="the same config with another prior"):
+        workdir.claim(tmp_path, SETTINGS, dict(prior="2c3d"))
 
 
 def test_a_folder_without_a_run(tmp_path):
