@@ -146,13 +146,13 @@ def metal(key: Array, anatomy: phantoms.Phantom) -> tuple[Array, Array]:
     pixel_cm = FIELD_OF_VIEW / size
     mu = WATER * (1.0 + anatomy.hu / 1000.0) * pixel_cm
     mu = mu + disc * (attenuation * pixel_cm - mu)
-    p, trace = _project(mu), _project(disc)
+    p, trace = line_integrals(mu), line_integrals(disc)
     expected = PHOTONS * (jnp.exp(-p) + SCATTER)
     noise = jax.random.normal(key_noise, p.shape)
     counts = expected + jnp.sqrt(expected) * noise
     error = -jnp.log(jnp.maximum(counts, 1.0) / PHOTONS) - p
     error = jnp.where(trace > 0.0, error, 0.0)
-    mu = mu + _filtered_back_projection(error, size)
+    mu = mu + back_projection(error, size)
     hu = 1000.0 * (mu / (WATER * pixel_cm) - 1.0)
     change = phantoms.window(hu) - phantoms.window(anatomy.hu)
     return hu, jnp.abs(change[..., 0]) > METAL_HU / 400.0
@@ -199,8 +199,8 @@ def _bins(size):
     return jnp.arange(-half, half + 1.0)
 
 
-def _project(image):
-    """Parallel-beam line integrals [A, T] of an image [H, W], in pixel lengths."""
+def line_integrals(image: Array) -> Array:
+    """Project an image [H, W] along parallel rays: [A, T], in pixel lengths."""
     size = len(image)
     t = _bins(size)
     middle = (size - 1) / 2
@@ -214,8 +214,8 @@ def _project(image):
     return jax.lax.map(view, _angles(size))
 
 
-def _filtered_back_projection(sinogram, size):
-    """Invert line integrals [A, T] in pixel lengths to an image [H, W]."""
+def back_projection(sinogram: Array, size: int) -> Array:
+    """Invert line integrals [A, T] by filtered back-projection: an image [H, W]."""
     t = _bins(size)
     n = np.subtract.outer(np.arange(len(t)), np.arange(len(t)))
     odd = np.where(n % 2, n, 1)

@@ -223,13 +223,13 @@ def test_lesion_in_anatomy_alters_tissue_only(batch):
 def test_projection_of_a_disc():
     grid = np.arange(64) - 31.5
     disc = np.clip(20.5 - np.hypot(grid[:, None], grid), 0, 1)
-    sinogram = jit(anomalies._project)(jnp.float32(disc))
+    sinogram = jit(anomalies.line_integrals)(jnp.float32(disc))
     t = np.asarray(anomalies._bins(64))
     chord = 2 * np.sqrt(np.maximum(20.0**2 - t**2, 0))
     off_edge = np.abs(np.abs(t) - 20) > 1.5
     np.testing.assert_allclose((sinogram - chord)[:, off_edge], 0, atol=0.5)
     np.testing.assert_allclose(sinogram.sum(1), disc.sum(), rtol=0.01)
-    back = jit(anomalies._filtered_back_projection, static_argnums=1)(sinogram, 64)
+    back = jit(anomalies.back_projection, static_argnums=1)(sinogram, 64)
     inside = np.hypot(grid[:, None], grid) < 17
     np.testing.assert_allclose(back[inside], 1.0, atol=0.05)
 

@@ -1,0 +1,220 @@
+"""Anomalies simulated in real images, to choose settings and to train a bound on.
+
+Each is (key, image, eligible) -> (image, mask). The shapes are not those of the test
+sets, on purpose: what is chosen here must carry over to other anomalies.
+
+- lesion: a star-shaped blob at a point of eligible tissue, whose radius at angle theta
+  is r = r0 (1 + sum_k a_k cos(k theta + phi_k)), k = 2, 3, 4. At distance rho from its
+  centre it adds contrast * clip(1/2 - (rho - r) / softness, 0, 1).
+- grating: such a blob, larger, which adds three plane waves of random direction.
+- bad_views: a few views of a scan do not fit the others. With g = +-1 there and 0
+  elsewhere, the filtered back-projection R^T (ramp * g R x) adds straight streaks.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from klip_jax.data import npz
+from klip_jax.data.anomalies import back_projection, line_integrals
+from klip_jax.data.base import ImageSet, join
+
+STREAK = 0.04  # change, image units, that counts as one
+
+
+class Kind(NamedTuple):
+    """What the anomalies look like; lengths in pixels of a 64-pixel image, which scale.
+
+    Attributes:
+      contrast: range of the uniform absolute change of a lesion, image units; the sign
+        is random.
+      radius: range of the uniform mean radius r0 of a lesion; that of a grating is 1.5
+        times as large.
+      roughness: standard deviation of each a_k.
+      softness: width of the edge, pixels of any image.
+      amplitude: range of the uniform root mean square of a grating, image units.
+      wavelength: range of the uniform wavelengths of a grating.
+      streaks: range of the uniform root mean square of streaks, image units.
+      views: how many views are bad.
+    """
+
+    contrast: tuple[float, float] = (0.06, 0.2)
+    radius: tuple[float, float] = (2.0, 5.0)
+    roughness: float = 0.12
+    softness: float = 1.5
+    amplitude: tuple[float, float] = (0.05, 0.12)
+    wavelength: tuple[float, float] = (2.5, 6.0)
+    streaks: tuple[float, float] = (0.015, 0.04)
+    views: int = 3
+
+
+DEFAULT = Kind()
+
+
+def tissue(image: Array, greys: tuple[float, float]) -> Array:
+    """Find the pixels whose 3 x 3 neighbourhood lies within `greys`.
+
+    Args:
+      image: [H, W, 1] in [0, 1].
+      greys: lowest and highest grey of the tissue.
+
+    Returns:
+      Boolean mask [H, W]: where a lesion may be centred.
+    """
+    low, high = greys
+    outside = (image[..., 0] < low) | (image[..., 0] > high)
+    near = jax.lax.reduce_window(
+        outside.astype(jnp.int32), 0, jax.lax.max, (3, 3), (1, 1), "SAME"
+    )
+    return near == 0
+
+
+def lesion(
+    key: Array, image: Array, eligible: Array, kind: Kind = DEFAULT
+) -> tuple[Array, Array]:
+    """Put one lesion into an image. Pure: jit and vmap it.
+
+    Args:
+      key: PRNG key.
+      image: [H, W, 1] in [0, 1].
+      eligible: where its centre may be [H, W]; with no such pixel the first is taken.
+      kind: see `Kind`.
+
+    Returns:
+      The image [H, W, 1], and the mask [H, W]: where the profile exceeds one half.
+    """
+    key, key_contrast = jax.random.split(key)
+    profile = _blob(key, eligible, kind.radius, kind)
+    change = _signed(key_contrast, kind.contrast) * profile
+    return jnp.clip(image + change[..., None], 0.0, 1.0), profile > 0.5
+
+
+def grating(
+    key: Array, image: Array, eligible: Array, kind: Kind = DEFAULT
+) -> tuple[Array, Array]:
+    """Put foreign texture into an image; arguments and results as of `lesion`."""
+    side = image.shape[0]
+    key, key_amplitude, *keys = jax.random.split(key, 5)
+    low, high = kind.radius
+    profile = _blob(key, eligible, (1.5 * low, 1.5 * high), kind)
+    length, angle, phase = (jax.random.uniform(k, (3, 1, 1)) for k in keys)
+    low, high = kind.wavelength
+    length = (low + (high - low) * length) * side / 64.0
+    angle = jnp.pi * angle
+    y, x = jnp.arange(side)[:, None], jnp.arange(image.shape[1])
+    along = jnp.cos(angle) * x + jnp.sin(angle) * y
+    waves = jnp.sin(2 * jnp.pi * (along / length + phase)).sum(0) / jnp.sqrt(1.5)
+    change = _signed(key_amplitude, kind.amplitude) * waves * profile
+    return jnp.clip(image + change[..., None], 0.0, 1.0), profile > 0.5
+
+
+def bad_views(
+    key: Array, image: Array, eligible: Array, kind: Kind = DEFAULT
+) -> tuple[Array, Array]:
+    """Put streaks into an image; arguments and results as of `lesion`.
+
+    The mask is where the change exceeds `STREAK`; `eligible` is not used.
+    """
+    del eligible
+    p = line_integrals(image[..., 0])
+    keys = jax.random.split(key, 3)
+    view = jax.random.choice(keys[0], len(p), (kind.views,), replace=False)
+    sign = jax.random.rademacher(keys[1], (kind.views, 1), p.dtype)
+    streaks = back_projection(
+        jnp.zeros_like(p).at[view].set(sign * p[view]), len(image)
+    )
+    rms = jax.random.uniform(keys[2], minval=kind.streaks[0], maxval=kind.streaks[1])
+    change = rms * streaks / jnp.sqrt(jnp.mean(streaks**2))
+    changed = jnp.clip(image + change[..., None], 0.0, 1.0)
+    return changed, jnp.abs(changed - image)[..., 0] > STREAK
+
+
+KINDS = {"lesion": lesion, "grating": grating, "bad_views": bad_views}
+
+
+def load(
+    *,
+    file: str,
+    greys: tuple[float, float],
+    groups: tuple[str, ...] = ("lesion",),
+    per_group: int = 50,
+    seed: int = 0,
+    contrast: tuple[float, float] = DEFAULT.contrast,
+    split: str = "train",
+    root: str = "",
+    offset: float = 0.0,
+    scale: float = 255.0,
+) -> ImageSet:
+    """Read images and put an anomaly into all but the first `per_group`.
+
+    Args:
+      file, split, root, offset, scale: of `npz.load`.
+      greys: of the tissue that may hold one; images with fewer than 30 such pixels are
+        passed over.
+      groups: names in `KINDS`; the group "id" comes before them.
+      per_group: images of each group; no image is in two.
+      seed: of the choice of images and of the anomalies.
+      contrast: of `Kind`.
+
+    Returns:
+      An `ImageSet` with masks and eligible tissue.
+
+    Raises:
+      ValueError: if there are too few images or a group is unknown; and as `npz.load`.
+    """
+    for group in groups:
+        if group not in KINDS:
+            raise ValueError(f"data.groups: no {group!r}; choose of {sorted(KINDS)}")
+    known = npz.load(file=file, split=split, root=root, offset=offset, scale=scale)
+    eligible = np.asarray(jax.vmap(lambda x: tissue(x, greys))(known.images))
+    fit = np.flatnonzero(eligible.sum((1, 2)) >= 30)
+    count = (1 + len(groups)) * per_group
+    if len(fit) < count:
+        raise ValueError(
+            f"data.per_group={per_group}: needs {count} images with tissue of "
+            f"greys {greys}, there are {len(fit)}"
+        )
+    chosen = np.random.default_rng(seed).permutation(fit)[:count]
+    kind = Kind(contrast=tuple(contrast))
+    parts = []
+    for i, index in enumerate(np.split(chosen, 1 + len(groups))):
+        part = known.take(index)._replace(eligible=eligible[index])
+        masks = np.zeros(part.eligible.shape, bool)
+        if i:
+            keys = jax.random.split(jax.random.key(seed + i - 1), per_group)
+            put = jax.vmap(KINDS[groups[i - 1]], (0, 0, 0, None))
+            images, masks = put(keys, part.images, part.eligible, kind)
+            part = part._replace(
+                images=np.asarray(images), groups=(groups[i - 1],) * per_group
+            )
+        parts.append(part._replace(masks=np.asarray(masks)))
+    return join(parts)
+
+
+def _blob(key, eligible, radius, kind):
+    """Profile in [0, 1] of one star-shaped blob centred on an eligible pixel [H, W]."""
+    height, width = eligible.shape
+    keys = jax.random.split(key, 5)
+    lot = jax.random.uniform(keys[0], (height, width), minval=1.0, maxval=2.0)
+    centre = jnp.argmax(jnp.where(eligible, lot, 0.0))
+    shift = jax.random.uniform(keys[1], (2,), minval=-0.5, maxval=0.5)
+    low, high = radius
+    r0 = jax.random.uniform(keys[2], minval=low, maxval=high) * height / 64.0
+    order = jnp.arange(2, 5)[:, None, None]
+    wave = kind.roughness * jax.random.normal(keys[3], (3, 1, 1))
+    phase = jax.random.uniform(keys[4], (3, 1, 1), maxval=2 * np.pi)
+    y = jnp.arange(height)[:, None] - centre // width - shift[0]
+    x = jnp.arange(width) - centre % width - shift[1]
+    theta = jnp.arctan2(y, x)
+    r = r0 * (1 + jnp.sum(wave * jnp.cos(order * theta + phase), 0))
+    return jnp.clip(0.5 - (jnp.hypot(x, y) - r) / kind.softness, 0.0, 1.0)
+
+
+def _signed(key, span):
+    """Draw uniformly from `span`, with a random sign."""
+    low, high = span
+    u = jax.random.uniform(key, (2,))
+    return (low + (high - low) * u[0]) * jnp.where(u[1] < 0.5, -1.0, 1.0)
