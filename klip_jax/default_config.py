@@ -44,6 +44,9 @@ def get_config() -> ConfigDict:
             images_at_once=1,
             train=dict(
                 data=dict(name="phantom_set.source", size=64),
+                augment=dict(
+                    shift=0.0, stretch=0.0, mirror=0.0, contrast=0.0, brightness=0.0
+                ),
                 net=dict(name="unet.UNet", channels=(48, 64, 128)),
                 prior=dict(name="edm.EDM", sigma_data=0.5),
                 test=dict(

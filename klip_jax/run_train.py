@@ -22,6 +22,7 @@ from klip_jax.build import (
 )
 from klip_jax.calibration import prior_draw
 from klip_jax.checkpoint import check_fit, load_weights, save_weights, write_atomically
+from klip_jax.data.augment import Augment, augmented
 from klip_jax.data.base import Source, image_source
 from klip_jax.default_config import get_config
 from klip_jax.priors.base import NetworkPrior
@@ -69,7 +70,8 @@ def prepare(settings: dict, folder) -> TrainJob:
     check_fields(part, known["train"], "train")
     recipe = fill(train.Recipe, part["recipe"], "train.recipe")
     recipe.check()
-    source = as_source(build("data", part["data"]))
+    augment = fill(Augment, part["augment"], "train.augment")
+    source = augmented(as_source(build("data", part["data"])), augment)
     shape = jax.eval_shape(source.draw, source.arrays, jax.random.key(0)).shape
     net = build("nets", part["net"])
     expected = empty_params(net, shape)
@@ -158,6 +160,7 @@ def export(job: TrainJob, state: train.TrainState) -> Path:
         "training": {
             "data": part["data"],
             "licence": part["licence"],
+            "augment": part["augment"],
             "init": part["init"],
             "recipe": part["recipe"],
             "step": int(state.step),
@@ -192,6 +195,7 @@ def card(record: dict) -> str:
 | | |
 |---|---|
 | data | {training["data"]} |
+| augmentation | {training.get("augment", "none")} |
 | licence | {training["licence"]} |
 | network | {record["net"]} |
 | prior | {record["prior"]} |

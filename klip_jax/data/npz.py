@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping
 
 import numpy as np
+from scipy.ndimage import binary_fill_holes
 
 from klip_jax.data.base import ImageSet, data_root, join, scaled
 
@@ -24,6 +25,9 @@ def load(
     split: str = "",
     offset: float = 0.0,
     scale: float = 255.0,
+    shrink: int = 1,
+    healthy: str = "",
+    inside: float | None = None,
 ) -> ImageSet:
     """Read an image set.
 
@@ -35,22 +39,30 @@ def load(
       split: "train" or "test" to keep only that part of `images`; empty for all, and
         for groups.
       offset, scale: grey values that become 0, and the range that becomes 1.
+      shrink: side of the squares of pixels that become one, their mean; a mask is what
+        fills at least half of one.
+      healthy: name of an array that is 0 for the images to keep; for `images` only.
+      inside: lowest value of the body in [0, 1]; its holes are filled. Where the file
+        does not say which tissue is eligible or body, this does; None leaves it open.
 
     Returns:
       An `ImageSet` with images [N, H, W, C] in [0, 1].
 
     Raises:
       FileNotFoundError: if the file is absent.
-      ValueError: if it is truncated, lacks a group, or has pixels that are not finite
-        or fall outside [0, 1].
+      ValueError: if it is truncated, lacks an array, has pixels that are not finite or
+        fall outside [0, 1], or sides that `shrink` does not divide.
     """
     path = _find(root, file)
-    arrays = read_arrays(path)
-    if groups and split:
-        raise ValueError(f"data.split={split!r} is for `images`; groups have no split")
-    if not groups:
-        return _plain(arrays, path, per_group, split, offset, scale)
-    return _grouped(arrays, path, groups, per_group, offset, scale)
+    arrays = _shrunk(read_arrays(path), shrink, path)
+    for name, value in (("split", split), ("healthy", healthy)):
+        if groups and value:
+            raise ValueError(f"data.{name}={value!r} is for `images`, not for groups")
+    if groups:
+        found = _grouped(arrays, path, groups, per_group, offset, scale)
+    else:
+        found = _plain(arrays, path, per_group, split, healthy, offset, scale)
+    return found if inside is None else _with_body(found, inside)
 
 
 def load_arrays(
@@ -118,16 +130,21 @@ def _find(root, file):
     return path
 
 
-def _plain(arrays, path, per_group, split, offset, scale):
+def _plain(arrays, path, per_group, split, healthy, offset, scale):
     if "images" not in arrays:
         raise ValueError(f"{path}: no array 'images'; it has {sorted(arrays)}")
     if split not in ("", "train", "test"):
         raise ValueError(f"data.split must be 'train', 'test' or '', got {split!r}")
-    index = np.arange(len(arrays["images"]))
+    keep = np.ones(len(arrays["images"]), bool)
     if split:
         if "split" not in arrays:
             raise ValueError(f"{path}: no array 'split', so data.split must be ''")
-        index = np.flatnonzero(arrays["split"] == (split == "test"))
+        keep &= arrays["split"] == (split == "test")
+    if healthy:
+        if healthy not in arrays:
+            raise ValueError(f"{path}: no array {healthy!r}; it has {sorted(arrays)}")
+        keep &= arrays[healthy] == 0
+    index = np.flatnonzero(keep)
     index = index[:per_group] if per_group else index
     images = scaled(arrays["images"][index], offset, scale, str(path))
     ids = tuple(f"{path.stem}_{i:05d}" for i in index)
@@ -135,6 +152,40 @@ def _plain(arrays, path, per_group, split, offset, scale):
     if patients is not None:
         patients = tuple(str(patients[i]) for i in index)
     return ImageSet(images, ids, ("id",) * len(ids), patients=patients)
+
+
+def _shrunk(arrays, shrink, path):
+    """Average images and masks, the arrays of three axes and more, over squares."""
+    if shrink < 1:
+        raise ValueError(f"data.shrink={shrink}: the side of a square, at least 1")
+    if shrink == 1:
+        return arrays
+    found = dict(arrays)
+    for name, array in arrays.items():
+        if array.ndim < 3:
+            continue
+        n, height, width, *channels = array.shape
+        if height % shrink or width % shrink:
+            raise ValueError(
+                f"{path}: {name} is {height}x{width}, which data.shrink={shrink} does "
+                "not divide"
+            )
+        squares = n, height // shrink, shrink, width // shrink, shrink, *channels
+        mean = array.reshape(squares).mean((2, 4), dtype=np.float32)
+        picture = name == "images" or name.endswith("_images")
+        found[name] = mean if picture else mean >= 0.5
+    return found
+
+
+def _with_body(found, inside):
+    """Fill in what the file does not say: body, and the eligible tissue in it."""
+    bright = found.images.max(-1) >= inside
+    bright = np.stack([binary_fill_holes(image) for image in bright])
+
+    def known(pixels):
+        return bright if pixels is None or not pixels.any() else pixels
+
+    return found._replace(body=known(found.body), eligible=known(found.eligible))
 
 
 def _grouped(arrays, path, groups, per_group, offset, scale):

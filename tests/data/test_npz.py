@@ -48,6 +48,42 @@ def test_one_array_of_images_and_its_splits(plain):
     assert train.ids == ("p_00000", "p_00002")
 
 
+def test_squares_of_pixels_become_one(grouped):
+    settings = dict(file="data.npz", root=str(grouped.parent), groups=("lesion", "id"))
+    fine, coarse = npz.load(**settings), npz.load(**settings, shrink=2)
+    mean = fine.images.reshape(12, 8, 2, 8, 2, 1).mean((2, 4))
+    np.testing.assert_allclose(coarse.images, mean, atol=1e-6)
+    for name in ("masks", "eligible", "body"):
+        share = getattr(fine, name).reshape(12, 8, 2, 8, 2).mean((2, 4))
+        np.testing.assert_array_equal(getattr(coarse, name), share >= 0.5)
+    with pytest.raises(
+        ValueError, match=r"16x16, which data\.shrink=3 does not divide"
+    ):
+        npz.load(**settings, shrink=3)
+    with pytest.raises(ValueError, match=r"data\.shrink=0: the side of a square"):
+        npz.load(**settings, shrink=0)
+
+
+def test_healthy_images_and_their_body(tmp_path):
+    images = np.zeros((4, 8, 8), np.uint8)
+    images[:, 2:6, 2:6] = 200
+    images[:, 3, 3] = 0  # a hole is inside
+    area = np.array([0, 5, 0, 0])
+    split = np.array([0, 0, 0, 1])
+    np.savez(tmp_path / "b.npz", images=images, tumour=area, split=split)
+    settings = dict(file="b.npz", root=str(tmp_path), healthy="tumour", inside=0.5)
+    found = npz.load(**settings, split="train")
+    assert found.ids == ("b_00000", "b_00002")
+    expected = np.zeros((8, 8), bool)
+    expected[2:6, 2:6] = True
+    np.testing.assert_array_equal(found.body, [expected, expected])
+    np.testing.assert_array_equal(found.eligible, found.body)
+    with pytest.raises(ValueError, match=r"no array 'tumor'; it has .*'tumour'"):
+        npz.load(**settings | dict(healthy="tumor"))
+    with pytest.raises(ValueError, match=r"data\.healthy='tumour' is for `images`"):
+        npz.load(**settings, groups=("id",))
+
+
 def test_the_root_may_be_in_the_environment(plain, monkeypatch):
     root, _ = plain
     monkeypatch.setenv("KLIP_DATA", str(root))

@@ -1,0 +1,53 @@
+"""Real tumours in FLAIR brain MRI from a quarter of k-space.
+
+    python -m klip_jax.main --config=configs/brain_mri.py
+
+64x64 slices, 16 of 64 lines in Hermitian pairs with the centre, orthonormal FFT, noise
+of 0.01 per real component. The prior was trained on the tumour-free slices of the
+training patients of brain_mri_lgg_128 alone; tumours and tumour-free slices of other
+patients, paired for height, are brain_ood_128. Tumours are bright in FLAIR: plain
+intensity is the control to beat.
+"""
+
+from klip_jax.default_config import get_config as default
+
+
+def get_config():
+    config = default()
+    slices = dict(root="", shrink=2)
+    with config.unlocked():
+        config.data = dict(
+            name="npz.load",
+            file="brain_ood_128.npz",
+            groups=("id", "tumour"),
+            per_group=40,
+            inside=0.1,
+            measurements="",
+            **slices,
+        )
+        config.operator = dict(name="mri.Cartesian", acceleration=4.0, centre=0.08)
+        config.noise_std = 0.01
+        config.prior.weights = "checkpoints/brain_mri_64.safetensors"
+        config.calibration.law = "checkpoints/brain_mri_64_law.npz"
+        config.train.data = dict(
+            name="npz.load",
+            file="brain_mri_lgg_128.npz",
+            split="train",
+            healthy="mask_area_256",
+            **slices,
+        )
+        config.train.test = dict(
+            name="npz.load",
+            file="brain_mri_lgg_128.npz",
+            split="test",
+            healthy="mask_area_256",
+            per_group=128,
+            **slices,
+        )
+        config.train.licence = (
+            "LGG segmentation data set (TCIA); upstream CC BY-NC-SA 4.0 (to be checked)"
+        )
+        config.train.augment = dict(
+            shift=2.0, stretch=0.08, mirror=0.5, contrast=0.08, brightness=0.02
+        )
+    return config
