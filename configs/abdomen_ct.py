@@ -4,7 +4,8 @@
 
 The operator and the noise of the default, on abdomen_ood_64: 25 in-distribution slices
 and 25 of each of three groups of anomalies. The prior was trained on the train split of
-abdomen_ct_64 alone; nothing was chosen on the test set.
+abdomen_ct_64 alone. Map, scale, emphasis and window were chosen on training slices with
+lesions, gratings and streaks simulated there (`experiments/choose_settings.py`).
 """
 
 from klip_jax.default_config import get_config as default
@@ -22,6 +23,7 @@ def get_config():
             measurements="",
             **greys,
         )
+        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.1
         config.prior.weights = "checkpoints/abdomen_ct_64.safetensors"
         config.calibration.law = "checkpoints/abdomen_ct_64_law.npz"
         config.train.data = dict(

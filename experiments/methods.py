@@ -1,10 +1,10 @@
 """Every detector of `detection.py` on one image: the same y, the same samples.
 
-`record` is what one image yields: maps [H, W] and, for the detectors that are fitted on
-in-distribution images, features. `fitted` turns features into maps and scores once the
-law of the in-distribution ones is known. Names say what a detector looks at: "y" its
-measurements, "x^" the mean of our posterior samples, "x" the true image, which no
-detector has in practice: a bound.
+`record` is what one image yields: maps [H, W] and features, for the detectors that are
+fitted on in-distribution images or have a score alone. `fitted` turns features into
+maps and scores once the law of the in-distribution ones is known. Names say what a
+detector looks at: "y" its measurements, "x^" the mean of our posterior samples, "x" the
+true image, which no detector has in practice: a bound.
 """
 
 import jax
@@ -19,7 +19,7 @@ from klip_jax.detectors.base import level_statistics, z_score
 from klip_jax.detectors.controls import controls
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 
-OURS = "KLIP coherent, filtered (y)"
+OURS = "KLIP as configured (y)"
 LEVELS = (0.05, 0.1, 0.2, 0.4, 0.8)  # that reconstructions start from, image units
 STEPS = 10  # of each reconstruction
 MSMA = tuple(float(s) for s in np.geomspace(0.01, 1.0, 10))
@@ -32,25 +32,41 @@ def record(prior, operator, key, x, eligible, noise_std, settings):
     y = operator(x) + noise_std * jax.random.normal(key_noise, operator.out_shape)
     likelihood = ConditionalGaussian(operator, y, noise_std)
     key_samples, key_levels = jax.random.split(key)
+    keys = jax.random.split(key_rest, 4)
     chains = klip.posterior_samples(key_samples, likelihood, prior, settings)
     mean, std = chains.x.mean(0), chains.x.std(0)
     levels = sde.log_levels(settings.levels, *settings.window)
     raw, filtered = (
-        kl.levels_kl(key_levels, prior, likelihood, chains.x, levels, scale=scale)
-        for scale in (0.0, settings.scale)
+        kl.levels_kl(
+            key_levels,
+            prior,
+            likelihood,
+            chains.x,
+            levels,
+            scale=settings.scale,
+            emphasis=emphasis,
+        ).heatmap
+        for emphasis in (0.0, 1.0)
     )
+    mixed = (1 - settings.emphasis) * raw + settings.emphasis * filtered
     maps = {
-        OURS: filtered.heatmap[1],
-        "KLIP coherent guided, filtered (y)": filtered.heatmap[2],
-        "KLIP coherent (y)": raw.heatmap[1],
-        "KLIP coherent guided (y)": raw.heatmap[2],
-        "KLIP guided (y)": raw.heatmap[0],
+        OURS: mixed[kl.MAPS.index(settings.map)],
+        "KLIP guided (y)": raw[0],
+        "KLIP coherent (y)": raw[1],
+        "KLIP coherent guided (y)": raw[2],
+        "KLIP coherent, filtered (y)": filtered[1],
+        "KLIP coherent guided, filtered (y)": filtered[2],
     }
-    simple = controls(y, operator, prior, mean, std, eligible, scale=settings.scale)
+    filters = dict(scale=settings.scale, emphasis=settings.emphasis)
+    simple = controls(y, operator, prior, mean, std, eligible, **filters)
+    rank = jnp.argsort(jnp.argsort(mean.mean(-1).ravel())) / mean[..., 0].size
+    simple["equalised_intensity"] = rank.reshape(mean.shape[:2])
+    simple["random"] = jax.random.uniform(keys[3], mean.shape[:2])
     maps |= {f"control: {name}": control for name, control in simple.items()}
-    keys = jax.random.split(key_rest, 3)
+    residual = y - jax.vmap(operator)(chains.x)
+    misfit = jnp.sum(residual**2) / (settings.samples * noise_std**2)
+    features = {"KL + half the misfit (y)": raw[0].sum() + 0.5 * misfit}
     levels = jnp.asarray(LEVELS)
-    features = {}
     for name, image, key in (("x^", mean, keys[0]), ("x", x, keys[1])):
         found = noised.errors(key, image, prior, levels, steps=STEPS)
         for level, error in zip(LEVELS, found, strict=True):
@@ -75,7 +91,7 @@ def network_calls(name, settings):
     """Return the network calls an image costs, those of the posterior samples too."""
     sampler = settings.samples * settings.steps
     own = {
-        "KLIP": settings.network_calls - sampler,
+        "KL": settings.network_calls - sampler,
         "control": 0,
         "control: denoised_distance": 1,
         "AnoDDPM": noised.network_calls(1, steps=STEPS),
@@ -86,7 +102,7 @@ def network_calls(name, settings):
         "sinogram error": sinogram.network_calls(len(LEVELS), steps=STEPS),
     }
     start = max((s for s in own if name.startswith(s)), key=len)
-    sampled = start.startswith(("KLIP", "control")) or name.endswith("(x^)")
+    sampled = start.startswith(("KL", "control")) or name.endswith("(x^)")
     return own[start] + sampled * sampler
 
 
@@ -101,7 +117,9 @@ def fitted(reference, features, block):
     maps, scores = {}, {}
     for name, found in features.items():
         own = reference[name]
-        if name.startswith(("DDPM-OOD", "sinogram error")):
+        if name.startswith("KL + "):
+            scores[name] = np.asarray(found)
+        elif name.startswith(("DDPM-OOD", "sinogram error")):
             law = level_statistics(own)
             maps[name] = np.asarray(
                 jax.vmap(lambda e, law=law: z_score(e, *law))(found)

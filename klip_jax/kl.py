@@ -12,7 +12,9 @@ where the scanner looks. `coherent` is (E[x0 - D(x_s) | y])^2 / s^2, what y says
 that; with a Gaussian prior it holds all dependence on y, and it needs no likelihood
 score, because E[x0 - D_y] = 0. `coherent_guided` is (E[D_y - D])^2 / s^2, the same with
 a score. Both are U-statistics over the samples, unbiased, so they can be negative. With
-`scale` they keep only changes of that size in pixels (`smooth`).
+`emphasis` a they count changes of a size `scale` more than others: |E v|^2 becomes
+(1 - a) |E v|^2 + a |E G v|^2 / g, with G a Gaussian filter of that width (`smooth`) and
+g the share of white noise that passes it, so that both terms count noise alike.
 
 Reference: Kheirandish, Hong and Fridovich-Keil 2026 (KLIP); Kong et al. 2024
 (pixel-wise information); Verdu 2010 (mismatched estimation).
@@ -100,6 +102,7 @@ def levels_kl(
     *,
     block: int = 1,
     scale: float = 0.0,
+    emphasis: float = 0.0,
     chunk: int = 1,
     signs: tuple[float, ...] = (1.0, -1.0),
 ) -> Levels:
@@ -108,7 +111,8 @@ def levels_kl(
     For sample n, level k and noise z: u = x0_n + s_k z, d = D_y(u) - D(u) = s_k^2 times
     the likelihood score, r = x0_n - D(u), both averaged over `signs` of z.
     guided: sum_k w_k / s_k^2 mean_n d^2; coherent: sum_k w_k / s_k^2 (|S|^2 - Q) /
-    (N (N - 1)) with S = sum_n r_n, Q = sum_n r_n^2; coherent_guided with d for r.
+    (N (N - 1)) with S = sum_n r_n, Q = sum_n r_n^2; coherent_guided with d for r; both
+    with `emphasis` as above.
 
     Args:
       key: level k uses fold_in(key, k), sample n of it fold_in(., n).
@@ -117,8 +121,10 @@ def levels_kl(
       samples: draws of p(x|y) [N, H, W, C], N >= 3 for the jackknife.
       levels: noise levels [K], increasing, image units: the window.
       block: side of a block, pixels; divides H and W.
-      scale: standard deviation in pixels of a Gaussian filter on d and r, before they
-        are squared in the coherent maps; 0 for none. See `smooth`.
+      scale: standard deviation in pixels of the Gaussian filter on d and r; see
+        `smooth`.
+      emphasis: a in [0, 1], weight of what passes the filter in the coherent maps; 0
+        for the coherent KL itself, 1 for nothing but what passes.
       chunk: levels evaluated at once; divides K. Memory grows with it, not with K.
       signs: multipliers of each noise draw. An antithetic pair (1, -1) removes the
         part of r that is linear in z; (1,) is cheaper for the guided total alone.
@@ -152,9 +158,10 @@ def levels_kl(
             return energy, sum(r) / len(signs), sum(d) / len(signs)
 
         energy, r, d = jax.vmap(differences)(jnp.arange(n), samples)
-        r, d = smooth(r, scale), smooth(d, scale)
         maps, left_out = zip(
-            _mean_and_left_out(energy), _coherent(r), _coherent(d), strict=True
+            _mean_and_left_out(energy),
+            *(_emphasised(v, scale, emphasis) for v in (r, d)),
+            strict=True,
         )
         maps, left_out, own = (
             jnp.sum(m, -1) / sigma**2
@@ -187,9 +194,8 @@ def smooth(images: Array, scale: float) -> Array:
     """Filter [..., H, W, C] with a Gaussian of `scale` pixels; 0 changes nothing.
 
     A coherent map is a score test: pixel by pixel it asks for any change, filtered it
-    asks for changes of about this size that go one way. Its sum is the part of the
-    coherent KL in those spatial frequencies, so maps of different scales are different
-    decompositions, not approximations of one another.
+    asks for changes of about this size that go one way. The sum of a filtered map is
+    the part of the coherent KL in those spatial frequencies.
 
     Raises:
       ValueError: if scale is negative.
@@ -204,6 +210,17 @@ def smooth(images: Array, scale: float) -> Array:
     )
     precise = jax.lax.Precision.HIGHEST
     return jnp.einsum("ih,jw,...hwc->...ijc", rows, columns, images, precision=precise)
+
+
+def white_noise_passed(scale: float) -> float:
+    """Return the share of white noise's power that `smooth` lets pass, in (0, 1].
+
+    1 / (4 pi scale^2) for a scale of a pixel and more, away from the image's edges.
+    """
+    if scale == 0:
+        return 1.0
+    side = 2 * math.ceil(6 * scale) + 1
+    return float((_gaussian_matrix(side, scale)[side // 2] ** 2).sum() ** 2)
 
 
 def path_kl(window: tuple[float, float] = (0.0, math.inf)) -> Reducer:
@@ -265,6 +282,18 @@ def _coherent(v):
     whole = (total**2 - squares) / (n * (n - 1))
     without = (total - v) ** 2 - (squares - v**2)
     return whole, without / ((n - 1) * (n - 2))
+
+
+def _emphasised(v, scale, emphasis):
+    """`_coherent` of v and of v filtered to `scale`, mixed by `emphasis`."""
+    plain = _coherent(v)
+    if not (scale and emphasis):
+        return plain
+    filtered, gain = _coherent(smooth(v, scale)), 1 / white_noise_passed(scale)
+    return tuple(
+        (1 - emphasis) * a + emphasis * gain * b
+        for a, b in zip(plain, filtered, strict=True)
+    )
 
 
 def _gaussian_matrix(side, scale):

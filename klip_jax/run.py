@@ -166,7 +166,8 @@ def _one_image(job):
         found = klip.estimate(key, y, operator, noise_std, prior, settings)
         detection = klip.detection(found.levels, settings, position)
         moments = found.mean, found.std
-        simple = controls(y, operator, prior, *moments, eligible, scale=settings.scale)
+        filters = dict(scale=settings.scale, emphasis=settings.emphasis)
+        simple = controls(y, operator, prior, *moments, eligible, **filters)
         return found, detection, simple, operator.naive_inverse(y)
 
     return one

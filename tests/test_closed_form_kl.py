@@ -189,16 +189,26 @@ def test_filter_keeps_constants_and_scale_zero_changes_nothing():
         kl.smooth(images, -1.0)
 
 
+@pytest.mark.parametrize("scale", [0.0, 0.4, 2.0])
+def test_white_noise_that_passes_the_filter(scale):
+    noise = jax.random.normal(jax.random.key(0), (200, 48, 48, 1))
+    inside = kl.smooth(noise, scale)[:, 12:-12, 12:-12]
+    assert jnp.var(inside) == pytest.approx(kl.white_noise_passed(scale), rel=0.02)
+    assert kl.white_noise_passed(2.0) == pytest.approx(1 / (16 * np.pi), rel=1e-6)
+
+
 @pytest.mark.slow
-def test_filtered_coherent_map_is_unbiased(x64):
+def test_emphasised_coherent_map_is_unbiased(x64):
     bed, sigma = beds.g16(), 0.5
-    levels = jnp.array([sigma, 2 * sigma])
-    found = jax.vmap(lambda i: run(i, bed, levels, n=16, scale=1.5).blocks[0, 1])(
+    levels, filters = jnp.array([sigma, 2 * sigma]), dict(scale=1.5, emphasis=0.3)
+    found = jax.vmap(lambda i: run(i, bed, levels, n=16, **filters).blocks[0, 1])(
         jnp.arange(100)
     )
     mean, stderr = kl.mean_stderr(found[..., 0])
     _, score = bed.exact().score(bed.prior, bed.posterior.mean, sigma)
-    expected = sigma**2 * kl.smooth(score, 1.5)[:, 0, 0] ** 2
+    filtered = kl.smooth(score, 1.5) ** 2 / kl.white_noise_passed(1.5)
+    energy = 0.7 * score**2 + 0.3 * filtered
+    expected = sigma**2 * energy[:, 0, 0]
     assert jnp.all(jnp.abs(mean - expected) <= 4.5 * stderr)
 
 

@@ -5,7 +5,8 @@
 3. The map is the chosen one of `kl.MAPS`, by blocks of pixels; the image score is the
    mean of its largest blocks.
 
-2 N K + N T network calls an image, no derivative of the network, nothing tuned on data.
+2 N K + N T network calls an image, no derivative of the network. The defaults were
+chosen on training slices of abdominal CT with simulated anomalies.
 
 Reference: Kheirandish, Hong and Fridovich-Keil 2026, section 4; the estimator is ours.
 """
@@ -33,7 +34,8 @@ class Settings(NamedTuple):
       levels: K noise levels of the estimator.
       window: their lowest and highest.
       block: side of a block, pixels.
-      scale: size of the changes that the coherent maps look for, pixels; 0 for any.
+      scale: size of the changes that the coherent maps emphasise, pixels.
+      emphasis: how far they count more than others, in [0, 1]; see `kl.levels_kl`.
       map: one of `kl.MAPS`, what is shown and scored.
       top: share of blocks whose mean is the image score; 0 takes the largest block.
       chunk: levels evaluated at once.
@@ -44,10 +46,11 @@ class Settings(NamedTuple):
     sigma_max: float = 20.0
     sigma_min: float = 0.01
     levels: int = 5
-    window: tuple[float, float] = (0.03, 0.3)
+    window: tuple[float, float] = (0.02, 0.3)
     block: int = 4
     scale: float = 2.0
-    map: str = "coherent"
+    emphasis: float = 0.1
+    map: str = "coherent_guided"
     top: float = 0.02
     chunk: int = 1
 
@@ -67,7 +70,10 @@ class Settings(NamedTuple):
             f"here [{self.sigma_min}, {self.sigma_max}]": not (
                 self.sigma_min <= low < high <= self.sigma_max
             ),
-            f"scale={self.scale}: must be >= 0": self.scale < 0,
+            f"scale={self.scale}: must be >= 0": not self.scale >= 0,
+            f"emphasis={self.emphasis}: must be in [0, 1]": not (
+                0 <= self.emphasis <= 1
+            ),
             f"map={self.map!r}: choose one of {kl.MAPS}": self.map not in kl.MAPS,
             f"top={self.top}: a share in [0, 1)": not 0 <= self.top < 1,
             f"chunk={self.chunk} does not divide levels={self.levels}": (
@@ -153,6 +159,7 @@ def estimate(
         sde.log_levels(settings.levels, *settings.window),
         block=settings.block,
         scale=settings.scale,
+        emphasis=settings.emphasis,
         chunk=settings.chunk,
     )
     bad = chains.first_bad_step

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from klip_jax.detectors.controls import controls
-from klip_jax.kl import smooth
+from klip_jax.kl import smooth, white_noise_passed
 from klip_jax.operators.identity import Identity
 from klip_jax.priors.analytic import Gaussian
 
 SHAPE = (8, 10, 2)
-jitted = jax.jit(controls, static_argnames="scale")
+jitted = jax.jit(controls, static_argnames=("scale", "emphasis"))
 NAMES = {
     "intensity",
     "intensity_inverted",
@@ -33,23 +33,28 @@ def parts():
     return y, Identity(SHAPE), prior, mean, std, eligible
 
 
-@pytest.mark.parametrize("scale", [0.0, 1.5])
-def test_each_map_is_what_it_says(parts, scale):
+@pytest.mark.parametrize("emphasis", [0.0, 0.3])
+def test_each_map_is_what_it_says(parts, emphasis):
     y, _, _, mean, std, eligible = parts
-    found = jitted(*parts, scale=scale)
+    found = jitted(*parts, scale=1.5, emphasis=emphasis)
+
+    def energy(v):
+        filtered = smooth(v, 1.5) ** 2 / white_noise_passed(1.5)
+        return np.asarray((1 - emphasis) * v**2 + emphasis * filtered).sum(-1)
+
     grey = np.asarray(mean).mean(-1)
     median = np.median(grey[np.asarray(eligible)])
     rows, columns = np.gradient(grey)
     # At sigma = 0.1 the white prior keeps 0.04 / 0.05 of a deviation from its mean.
-    moved = smooth((mean - 0.5) * (1 - 0.04 / 0.05), scale)
+    moved = (mean - 0.5) * (1 - 0.04 / 0.05)
     expected = {
         "intensity": grey,
         "intensity_inverted": -grey,
         "intensity_distance": np.abs(grey - median),
         "gradient": rows**2 + columns**2,
-        "residual": (np.asarray(smooth(y - mean, scale)) ** 2).sum(-1),
+        "residual": energy(y - mean),
         "posterior_std": np.sqrt((np.asarray(std) ** 2).mean(-1)),
-        "denoised_distance": (np.asarray(moved) ** 2).sum(-1),
+        "denoised_distance": energy(moved),
     }
     assert found.keys() == expected.keys() == NAMES
     for name, control in found.items():

@@ -13,7 +13,7 @@ from klip_jax.samplers.resampling import resampling
 
 SHAPE = (16, 16, 1)
 NOISE_STD = 0.2
-SETTINGS = Settings(samples=3, steps=8, levels=3, top=0.1)
+SETTINGS = Settings(samples=3, steps=8, levels=3, top=0.1, map="coherent", emphasis=1.0)
 pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
@@ -106,7 +106,7 @@ def test_a_batch_changes_nothing(scans, detections):
 
 def test_network_calls_are_counted():
     calls = []
-    settings = Settings(samples=3, steps=2, levels=2, block=2, scale=0.0)
+    settings = Settings(samples=3, steps=2, levels=2, block=2, emphasis=0.0)
     shape = (4, 4, 1)
     estimate = jax.jit(klip.estimate, static_argnums=5)
     y = jnp.ones(shape)
