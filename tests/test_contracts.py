@@ -2,9 +2,12 @@
 
 A public operator must be constructible as `Class(in_shape)`, with sensible defaults,
 for any (H, W, 1); for other channels it may raise ValueError instead. That is all it
-takes to be tested here.
+takes to be tested here. A likelihood is built from an operator, y and noise_std, and a
+sampler is a function that returns `Sampler` and needs no settings.
 """
 
+import dataclasses
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -14,28 +17,53 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import klip_jax.guidance
 import klip_jax.operators
+import klip_jax.samplers
+from klip_jax import sde
+from klip_jax.guidance.base import Measured
+from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.operators.base import Composition, Operator
 from klip_jax.operators.identity import Identity
+from klip_jax.operators.mask import Half
+from klip_jax.priors.analytic import Gaussian
+from klip_jax.sample import sample
 from klip_jax.testing import check_operator
+from klip_jax.types import Sampler
 
 SHAPES = [(16, 16, 1), (17, 19, 1), (12, 9, 2), (9, 12, 3)]
 
 
+def modules(package):
+    names = [info.name for info in pkgutil.iter_modules(package.__path__)]
+    return [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+
+
 def public_classes(package, base):
     """List the public subclasses of `base` that modules of `package` define."""
-    names = [info.name for info in pkgutil.iter_modules(package.__path__)]
-    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
     return [
         value
-        for module in modules
+        for module in modules(package)
         for name, value in inspect.getmembers(module, inspect.isclass)
         if issubclass(value, base) and value.__module__ == module.__name__
         if not name.startswith("_") and value not in (base, Composition)
     ]
 
 
+def public_factories(package, kind):
+    """List the public functions of modules of `package` that return a `kind`."""
+    return [
+        value
+        for module in modules(package)
+        for name, value in inspect.getmembers(module, inspect.isfunction)
+        if value.__annotations__.get("return") is kind and not name.startswith("_")
+        if value.__module__ == module.__name__
+    ]
+
+
 OPERATORS = public_classes(klip_jax.operators, Operator)
+GUIDANCE = public_classes(klip_jax.guidance, Measured)
+SAMPLERS = public_factories(klip_jax.samplers, Sampler)
 
 
 @pytest.fixture(params=OPERATORS, ids=lambda cls: cls.__name__)
@@ -168,3 +196,130 @@ class WrongSolve(Identity):
 def test_check_operator_names_what_is_broken(broken, message):
     with pytest.raises(AssertionError, match=message):
         check_operator(broken((4, 5, 1)), jax.random.key(0))
+
+
+# Samplers and likelihoods: a white prior, half of a 4 x 4 image seen, an odd y.
+SHAPE, NOISE_STD = (4, 4, 1), 0.1
+PRIOR = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(16), jnp.full(16, 0.25))
+HALF = Half(SHAPE)
+Y = jnp.linspace(2.0, 3.0, 8)[:, None]
+
+
+def likelihood_of(cls, y=Y):
+    given = dict(operator=HALF, y=y, noise_std=jnp.float32(NOISE_STD))
+    if "posterior" in {field.name for field in dataclasses.fields(cls)}:
+        matrix = jnp.eye(16)[HALF.pixels]
+        given["posterior"] = PRIOR.posterior(matrix, y, NOISE_STD)
+    return cls(**given)
+
+
+@pytest.fixture(params=GUIDANCE, ids=lambda cls: cls.__name__)
+def score(request, compile_fast):
+    """(x, y, sigma) -> (x0, grad log p(y | x_sigma = x))."""
+    return lambda x, y, sigma: likelihood_of(request.param, y).score(PRIOR, x, sigma)
+
+
+@pytest.fixture(params=SAMPLERS, ids=lambda factory: factory.__name__)
+def move(request, compile_fast):
+    """(key, x, y, sigma, sigma_next) -> (x, StepInfo)."""
+
+    def of(key, x, y, *levels):
+        likelihood, levels = likelihood_of(ConditionalGaussian, y), jnp.float32(levels)
+        return request.param().step(key, x, PRIOR, likelihood, *levels)
+
+    return of
+
+
+def test_the_walk_finds_guidance_and_samplers():
+    assert {"Exact", "PiGDM", "DPS"} <= {cls.__name__ for cls in GUIDANCE}
+    assert {"ancestral", "resampling"} <= {factory.__name__ for factory in SAMPLERS}
+
+
+def assert_one_image_a_function(function, *batches):
+    """jit == no jit, vmap == loop, and NaN in one image stays there."""
+    batched, one = jax.jit(jax.vmap(function)), jax.jit(function)
+    found = batched(*batches)
+    for i in range(len(batches[0])):
+        given = [batch[i] for batch in batches]
+        single = (one if i else function)(*given)  # without jit once: it is slow
+        for leaf, expected in zip(
+            jax.tree.leaves(found), jax.tree.leaves(single), strict=True
+        ):
+            assert leaf.dtype == jnp.float32 and bool(jnp.isfinite(leaf).all())
+            np.testing.assert_allclose(leaf[i], expected, rtol=2e-4, atol=1e-5)
+    *others, x, y = batches
+    spoiled = batched(*others, x.at[1].set(jnp.nan), y.at[1].set(jnp.nan))
+    for leaf, expected in zip(
+        jax.tree.leaves(spoiled), jax.tree.leaves(found), strict=True
+    ):
+        np.testing.assert_array_equal(leaf[::2], expected[::2])
+
+
+def images(sigma):
+    keys = jax.random.split(jax.random.key(6), 3)
+    x = 0.5 + sigma * jax.vmap(lambda key: jax.random.normal(key, SHAPE))(keys)
+    return keys, x, jnp.stack([Y, Y - 1, 1 - Y])
+
+
+@pytest.mark.parametrize("sigma", [0.005, 0.5, 80.0])
+def test_likelihood_takes_one_image(score, sigma):
+    _, x, y = images(sigma)
+    assert_one_image_a_function(functools.partial(score, sigma=sigma), x, y)
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.5, 8.0])
+def test_likelihood_score_climbs_the_likelihood_of_the_estimate(score, sigma):
+    _, (x, *_), _ = images(sigma)
+    fit = lambda x: -jnp.sum((Y - HALF(PRIOR(x, sigma))) ** 2)  # noqa: E731
+    x0, found = score(x, Y, sigma)
+    np.testing.assert_allclose(x0, PRIOR(x, sigma), atol=1e-6)
+    assert jnp.vdot(jax.grad(fit)(x), found) > 0
+
+
+def test_likelihood_score_is_exact_as_sigma_vanishes(score):
+    # A^T (y - A x) / (noise_std^2 + sigma^2) up to terms of relative order sigma^2 / v.
+    _, (x, *_), _ = images(0.005)
+    expected = HALF.adjoint(Y - HALF(x)) / (NOISE_STD**2 + 0.005**2)
+    np.testing.assert_allclose(score(x, Y, 0.005)[1], expected, rtol=0.01, atol=0.02)
+
+
+def test_sampler_takes_one_image(move):
+    assert_one_image_a_function(lambda *given: move(*given, 0.5, 0.4), *images(0.5))
+
+
+def test_sampler_step_moves_toward_the_data(move):
+    keys, x, _ = images(0.5)
+    moved, info = jax.jit(jax.vmap(lambda key, x: move(key, x, Y, 0.5, 0.1)))(keys, x)
+    before, after = (
+        jax.vmap(lambda x: jnp.sum((Y - HALF(x)) ** 2))(images)
+        for images in (jax.vmap(lambda x: PRIOR(x, 0.5))(x), moved)
+    )
+    assert jnp.all(after < before / 2)
+    along = jax.vmap(lambda shift, x: jnp.vdot(shift, HALF.adjoint(Y - HALF(x))))
+    assert jnp.all(along(info.shift, x) > 0)
+
+
+def test_sampler_runs_a_chain(request, move):
+    factory = request.node.callspec.params["move"]
+    sigmas = jnp.append(sde.log_levels(20, 0.02, 80.0)[::-1], 0)
+    given = (factory(), PRIOR, likelihood_of(ConditionalGaussian), sigmas, SHAPE)
+    found = jax.jit(lambda key: sample(key, *given))(jax.random.key(7))
+    assert found.x.shape == SHAPE and found.x.dtype == jnp.float32
+    assert found.first_bad_step == -1
+    # The prior pulls by less than the noise, the step's error is about as large.
+    assert jnp.abs(HALF(found.x) - Y).max() < 6 * NOISE_STD
+
+
+def test_noise_var_is_that_of_a_white_kernel_which_y_only_shifts(move):
+    _, (x, *_), (y, other, _) = images(0.5)
+    keys = jax.random.split(jax.random.key(8), 2000)
+    run = jax.jit(jax.vmap(lambda key, y: move(key, x, y, 0.5, 0.4), (0, None)))
+    (moved, info), (elsewhere, its) = run(keys, y), run(keys, other)
+    if info.noise_var[0] == 0:
+        pytest.skip("a sampler without path KL")
+    np.testing.assert_allclose(
+        moved - elsewhere, info.shift - its.shift, rtol=1e-4, atol=1e-5
+    )
+    covariance = np.cov(moved.reshape(-1, 16).T) / info.noise_var[0]
+    # Standard error of a variance: sqrt(2 / 1999) = .032; of 136 entries.
+    np.testing.assert_allclose(covariance, np.eye(16), atol=4.5 * 0.032)

@@ -15,6 +15,7 @@ def ancestral(eta: float = 1.0) -> Sampler:
     """Ancestral step from level s to s'.
 
     With v = s^2 - s'^2:  x' = x + v (score + guidance) + eta (s'/s) sqrt(v) z.
+    First order in the step.
 
     Args:
       eta: noise multiplier, dimensionless, >= 0; 1 is DDPM's posterior variance.

@@ -11,7 +11,9 @@ def ddim(eta: float = 0.0) -> Sampler:
     """DDIM step from level s to s'.
 
     With D_y = D + s^2 guidance and w = eta (s'/s) sqrt(s^2 - s'^2):
-    x' = D_y + sqrt(s'^2 - w^2) / s * (x - D_y) + w z.
+    x' = D_y + sqrt(s'^2 - w^2) / s * (x - D_y) + w z. First order in the step. With
+    eta = 0 it is Euler's method for the probability-flow ODE in sigma, dx/ds = (x -
+    D_y) / s, the first-order sampler of Karras et al. 2022.
 
     Args:
       eta: noise multiplier in [0, 1]; 0 is deterministic, 1 is ancestral sampling.

@@ -11,7 +11,7 @@ def euler_maruyama() -> Sampler:
     """Euler-Maruyama step from level s to s'.
 
     With v = s^2 - s'^2:  x' = x + v (score + guidance) + sqrt(v) z, so the path KL is
-    1/2 sum v |guidance|^2.
+    1/2 sum v |guidance|^2. First order in the step.
 
     Returns:
       A `Sampler`; its `step` needs sigma > sigma_next >= 0. shift = v * guidance.

@@ -15,7 +15,7 @@ def heun() -> Sampler:
 
     With the slope d(x, s) = (x - D(x, s)) / s - s guidance(x, s):
     e = x + (s' - s) d(x, s),  x' = x + (s' - s) (d(x, s) + d(e, s')) / 2, and x' = e
-    where s' = 0.
+    where s' = 0. Second order in the step.
 
     Returns:
       A `Sampler`; its `step` needs sigma > sigma_next >= 0. shift is what the guidance

@@ -22,7 +22,9 @@ def resampling() -> Sampler:
     Returns:
       A `Sampler` for likelihoods with a `sample` method (`ConditionalGaussian`). shift
       is D_y - D, the mean move; noise_var = 0, because its kernels are not those of the
-      unguided chain plus a shift: no path KL.
+      unguided chain plus a shift: no path KL. Exact for a white Gaussian prior; biased
+      otherwise: in 100 steps on the smooth G16 of the tests the mean is .11 posterior
+      standard deviations off, the covariance 17 %.
     """
 
     def step(key, x, denoiser, likelihood, sigma, sigma_next):
