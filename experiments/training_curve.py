@@ -19,8 +19,9 @@ from aurocs import aurocs
 from tqdm import tqdm
 
 from klip_jax import checkpoint, run_train, train, workdir
-from klip_jax.build import load_prior
+from klip_jax.build import fill, load_prior
 from klip_jax.data import phantom_set
+from klip_jax.default_config import get_config
 from klip_jax.detectors import klip
 from klip_jax.operators.ct import ParallelBeam
 
@@ -59,7 +60,8 @@ def tabulated(job, params):
 def measure(prior):
     """Return both AUROCs of the default detector with `prior`, and its error at .1."""
     images = phantom_set.load(per_group=FLAGS.per_group, seed=FLAGS.seed)
-    operator, settings = ParallelBeam((64, 64, 1)), klip.Settings()
+    operator = ParallelBeam((64, 64, 1))
+    settings = fill(klip.Settings, get_config().estimator.to_dict(), "estimator")
     keys = jax.random.split(jax.random.key(FLAGS.seed), len(images.ids))
     maps = [
         np.asarray(heatmap(prior, operator, key, x, settings))
