@@ -26,7 +26,9 @@ def resolve(room: str, name: str) -> Any:
     module_name, _, attribute = name.partition(".")
     folder = pathlib.Path(klip_jax.__file__).parent / room
     modules = sorted(
-        p.stem for p in folder.glob("*.py") if p.stem not in ("__init__", "base")
+        p.stem
+        for p in folder.glob("*.py")
+        if p.stem != "__init__" and not (p.stem + "_").startswith("base_")
     )
     if module_name not in modules:
         raise ValueError(f"{room}: no module {module_name!r} in {name!r}; {modules}")

@@ -39,8 +39,8 @@ def test_unknown_names(name, words):
 
 
 def test_unknown_settings():
-    with pytest.raises(ValueError, match=r"operators: ct.ParallelBeam: .*'angles'"):
-        build.build("operators", dict(name="ct.ParallelBeam", angles=3), (8, 8, 1))
+    with pytest.raises(ValueError, match=r"operators: ct.ParallelBeam: .*'tilt'"):
+        build.build("operators", dict(name="ct.ParallelBeam", tilt=3), (8, 8, 1))
 
 
 def test_named_tuples_are_filled():

@@ -30,7 +30,7 @@ BAD = {
     "noise nan": (dict(noise_std=float("nan")), "noise_std=nan: must be positive"),
     "views zero": (dict(operator__views=0), "views=0.*must be positive"),
     "pitch": (dict(operator__pitch=-1.0), "pitch=-1.0.*must be positive"),
-    "operator field": (dict(operator__angles=3), "ct.ParallelBeam.*'angles'"),
+    "operator field": (dict(operator__tilt=3), "ct.ParallelBeam.*'tilt'"),
     "operator name": (dict(operator__name="ct.Fan"), "'ct' has no 'Fan'"),
     "operator module": (
         dict(operator__name="pet.Ring"),

@@ -1,34 +1,13 @@
 """Parallel-beam CT against analytic sinograms."""
 
+import ellipses
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax.operators import ct
-
-
-def ellipse(size, centre, axes, tilt, samples=8):
-    """Draw an anti-aliased ellipse of value 1 [size, size, 1], in pixel lengths."""
-    right = (np.arange(size * samples) + 0.5) / samples - size / 2
-    u, v = np.meshgrid(right - centre[0], -right - centre[1])
-    along = u * np.cos(tilt) + v * np.sin(tilt)
-    across = v * np.cos(tilt) - u * np.sin(tilt)
-    inside = (along / axes[0]) ** 2 + (across / axes[1]) ** 2 <= 1
-    pixels = inside.reshape(size, samples, size, samples).mean((1, 3))
-    return jnp.asarray(pixels[..., None], jnp.float32)
-
-
-def ellipse_sinogram(op, centre, axes, tilt):
-    """Integrate the chord lengths of an ellipse of value 1 over each detector bin."""
-    views, detectors = op.out_shape
-    angle = np.deg2rad(op.span / views * np.arange(views))[:, None]
-    edges = (np.arange(detectors + 1) - detectors / 2) * op.pitch
-    half = np.hypot(axes[0] * np.cos(angle - tilt), axes[1] * np.sin(angle - tilt))
-    t = (edges - centre[0] * np.cos(angle) - centre[1] * np.sin(angle)) / half
-    t = np.clip(t, -1, 1)
-    area_below = axes[0] * axes[1] * (t * np.sqrt(1 - t**2) + np.arcsin(t))
-    return np.diff(area_below, axis=1) / op.pitch
+from klip_jax.operators import base_ct, ct
+from klip_jax.testing import check_operator
 
 
 def relative(found, expected):
@@ -39,8 +18,8 @@ def relative(found, expected):
 def test_projection_of_an_ellipse(axes):
     op = ct.ParallelBeam((128, 128, 1), views=24)
     shape = ((3.3, -5.2), axes, 0.4)
-    found = op(ellipse(128, *shape))
-    assert relative(found, ellipse_sinogram(op, *shape)) <= 3e-3
+    found = op(ellipses.draw(128, *shape))
+    assert relative(found, ellipses.parallel(op, *shape)) <= 3e-3
 
 
 @pytest.mark.parametrize("pitch", [0.5, 1.0, 1.7])
@@ -78,32 +57,79 @@ def test_detector_that_is_too_small_sees_the_middle():
     np.testing.assert_allclose(small(x), full(x)[:, 7:17], rtol=1e-5)
 
 
+def test_listed_angles_are_views():
+    shape = (9, 11, 1)
+    x = jax.random.normal(jax.random.key(0), shape)
+    op = ct.ParallelBeam(shape, views=4, span=120.0)
+    listed = ct.ParallelBeam(shape, angles=[90.0, 0.0, 30.0])
+    expected = op(x)[jnp.array([3, 0, 1])]
+    np.testing.assert_allclose(listed(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_millimetre_is_as_good_as_a_pixel():
+    shape = (9, 11, 1)
+    pixels = ct.ParallelBeam(shape, pitch=1.5, detectors=8)
+    millimetres = ct.ParallelBeam(shape, pitch=0.6, detectors=8, pixel_size=0.4)
+    x = jax.random.normal(jax.random.key(0), shape)
+    np.testing.assert_allclose(millimetres(x), pixels(x), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("settings", [{}, {"pitch": 0.6}, {"detectors": 9}])
-def test_scattered_and_dense_representations_agree(monkeypatch, settings):
+def test_a_matrix_held_weights_and_computed_weights_agree(monkeypatch, settings):
     shape = (17, 19, 1)
     dense = ct.ParallelBeam(shape, **settings)
-    monkeypatch.setattr(ct, "DENSE_ENTRIES", 0)
-    large = ct.ParallelBeam(shape, **settings)
-    assert dense.exact and not large.dense
+    monkeypatch.setattr(base_ct, "DENSE_ENTRIES", 0)
+    stored = ct.ParallelBeam(shape, **settings)
+    monkeypatch.setattr(base_ct, "STORED_WEIGHTS", 0)
+    computed = ct.ParallelBeam(shape, **settings)
+    assert dense.exact and stored.stored and not (computed.dense or computed.stored)
     x = jax.random.normal(jax.random.key(0), shape)
     y = jax.random.normal(jax.random.key(1), dense.out_shape)
-    assert relative(large(x), dense(x)) <= 1e-5
-    assert relative(large.adjoint(y), dense.adjoint(y)) <= 1e-5
-    assert relative(large.naive_inverse(y), dense.naive_inverse(y)) <= 1e-5
-    iterated = jax.jit(ct.ParallelBeam.solve_gram)(large, y, 1.0, 9.0)
+    for op in (stored, computed):
+        assert relative(op(x), dense(x)) <= 1e-5
+        assert relative(op.adjoint(y), dense.adjoint(y)) <= 1e-5
+        assert relative(op.naive_inverse(y), dense.naive_inverse(y)) <= 1e-5
+    iterated = jax.jit(ct.ParallelBeam.solve_gram)(stored, y, 1.0, 9.0)
     assert relative(iterated, dense.solve_gram(y, 1.0, 9.0)) <= 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", [0, 2**26], ids=["computed", "stored"])
+def test_large_operators_keep_the_contract(monkeypatch, weights):
+    monkeypatch.setattr(base_ct, "DENSE_ENTRIES", 0)
+    monkeypatch.setattr(base_ct, "STORED_WEIGHTS", weights)
+    check_operator(ct.ParallelBeam((17, 19, 1), views=5), jax.random.key(0))
 
 
 @pytest.mark.parametrize(("pitch", "span"), [(1.0, 180.0), (0.5, 180.0), (1.0, 360.0)])
 def test_filtered_back_projection_returns_a_disc(pitch, span):
     op = ct.ParallelBeam((64, 64, 1), views=180, pitch=pitch, span=span)
     disc = ((2.0, 1.0), (22.0, 22.0), 0.0)
-    found = op.naive_inverse(jnp.asarray(ellipse_sinogram(op, *disc), jnp.float32))
-    inside = np.asarray(ellipse(64, (2.0, 1.0), (19.0, 19.0), 0.0)) == 1
-    outside = np.asarray(ellipse(64, (2.0, 1.0), (25.0, 25.0), 0.0)) == 0
+    found = op.naive_inverse(jnp.asarray(ellipses.parallel(op, *disc), jnp.float32))
+    inside = ellipses.draw(64, (2.0, 1.0), (19.0, 19.0), 0.0) == 1
+    outside = ellipses.draw(64, (2.0, 1.0), (25.0, 25.0), 0.0) == 0
     found = np.asarray(found)
     np.testing.assert_allclose(found[inside], 1.0, atol=0.03)
     np.testing.assert_allclose(found[outside], 0.0, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("file", "size", "detectors", "tolerance"),
+    [("padis_ct_operator_256.npz", 256, 512, 1e-3), ("padis_64.npz", 64, 128, 3e-3)],
+)
+def test_geometry_of_padis(shared_data, file, size, detectors, tolerance):
+    """Its 24 views, [-20, 20]^2 and detector of 80, made by ODL from line integrals."""
+    with np.load(shared_data / "golden" / file) as golden:
+        x = golden["img_uint8"].astype(np.float32)[..., None] / 255
+        expected = golden["sinogram"].reshape(24, detectors)
+    op = ct.ParallelBeam(
+        x.shape,
+        angles=np.arange(3.75, 180, 7.5) - 90,
+        detectors=detectors,
+        pitch=80 / detectors,
+        pixel_size=40 / size,
+    )
+    assert relative(40 / size * op(x), expected) <= tolerance
 
 
 @pytest.mark.parametrize(
@@ -112,7 +138,15 @@ def test_filtered_back_projection_returns_a_disc(pitch, span):
         ((8, 8, 3), {}, "1 channel"),
         ((8, 8, 1), {"views": 0}, "views=0"),
         ((8, 8, 1), {"pitch": -1.0}, "pitch=-1.0"),
+        ((8, 8, 1), {"pitch": float("nan")}, "pitch=nan"),
+        ((8, 8, 1), {"pixel_size": 0.0}, r"pixel_size=0\.0"),
         ((8, 8, 1), {"detectors": 0}, "detectors=0"),
+        ((8, 8, 1), {"detectors": 9.5}, r"detectors=9\.5"),
+        ((8, 8, 1), {"views": 2.5}, r"views=2\.5"),
+        ((8, 8, 1), {"span": -180.0}, r"span=-180\.0"),
+        ((8, 8, 1), {"angles": ()}, r"angles=\(\)"),
+        ((8, 8, 1), {"angles": 3}, "angles=3"),
+        ((8, 8, 1), {"angles": (0.0, float("inf"))}, "inf"),
     ],
 )
 def test_wrong_settings_raise(shape, settings, message):
