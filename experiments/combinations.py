@@ -1,0 +1,399 @@
+"""Which sampler with which likelihood score: the bias of each, without sampling error.
+
+    python experiments/combinations.py
+
+On Gaussian problems every step here is affine in the state and in the noise it draws,
+so the law of a chain's output, its path KL and the KL at many levels are linear
+algebra. All get about 100 network calls. Prints one JSON object with `checks`, writes
+experiments/results/combinations.md, and takes about two minutes on one core.
+"""
+
+import functools
+import math
+import time
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import beds
+import jax
+import jax.numpy as jnp
+from checks import at_least, check, finish
+
+from klip_jax import kl, sde
+from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
+from klip_jax.guidance.dps import DPS, DPSWithoutJacobian
+from klip_jax.guidance.pigdm import PiGDM
+from klip_jax.guidance.trace_covariance import TraceCovariance
+from klip_jax.priors.analytic import gaussian_kl
+from klip_jax.samplers.ancestral import ancestral
+from klip_jax.samplers.ddim import ddim
+from klip_jax.samplers.euler_maruyama import euler_maruyama
+from klip_jax.samplers.heun import heun
+from klip_jax.samplers.langevin import langevin
+from klip_jax.samplers.null_space import null_space
+from klip_jax.samplers.predictor_corrector import predictor_corrector
+from klip_jax.samplers.projection import projection
+from klip_jax.samplers.proximal import proximal
+from klip_jax.samplers.resampling import resampling
+
+CALLS, LOW, HIGH = 100, 0.002, 80.0
+NO_NOISE = 1e-3  # noise_std that hard projections are told
+CHILDREN, SLOTS = 8, 73  # of a stand-in key; enough for keys split twice
+RESULTS = Path(__file__).parent / "results" / "combinations.md"
+
+
+SHOWN = dict(
+    mean="mean",
+    covariance="covariance",
+    path_kl="path KL",
+    levels_kl="levels KL",
+    own_levels_kl="levels KL, own draws",
+)
+# Relative errors of the covariance, first order in the step but for Heun's.
+COVARIANCE_ERRORS = {
+    "ancestral + exact": 0.0999,
+    "Euler-Maruyama + exact": 0.115,
+    "DDIM (Euler) + exact": 0.0522,
+    "DDIM(.5) + exact": 0.0636,
+    "Heun + exact": 0.0123,
+    "Langevin + exact": 0.325,
+    "predictor-corrector + exact": 0.0379,
+}
+# (combination, key) -> (value on G16, relative tolerance): the theory's, then what the
+# docstrings say.
+DOCUMENTED = {
+    ("ancestral + exact", "path_kl"): (12.214 / beds.G16, 1e-3),
+    ("Euler-Maruyama + exact", "path_kl"): (12.001 / beds.G16, 1e-3),
+    ("ancestral + PiGDM(prior_var=1)", "levels_kl"): (0.771, 1e-3),
+    ("ancestral + PiGDM", "levels_kl"): (2.005, 1e-3),
+    ("ancestral + DPS", "levels_kl"): (2331, 1e-2),
+    ("ancestral + DPS, J = I", "levels_kl"): (8e6, 5e-2),
+    ("resampling (DAPS)", "levels_kl"): (0.654, 1e-3),
+    ("resampling (DAPS)", "mean"): (0.114, 1e-2),
+    ("resampling (DAPS)", "covariance"): (0.171, 1e-2),
+    ("proximal (DiffPIR)", "mean"): (0.31, 2e-2),
+    ("proximal (DiffPIR)", "covariance"): (1.17, 1e-2),
+    ("null space (DDNM+)", "mean"): (0.37, 2e-2),
+    ("null space (DDNM+)", "covariance"): (1.58, 1e-2),
+    ("projection (Song 2022)", "mean"): (0.37, 2e-2),
+    ("projection (Song 2022)", "covariance"): (1.10, 1e-2),
+}
+INTRODUCTION = """# Samplers and likelihood scores on Gaussian problems
+
+`python experiments/combinations.py` writes this file. Nothing in it is sampled: every
+number is the expectation, by linear algebra in float64.
+
+Each chain has about 100 network calls, on levels in geometric progression from 80 to
+.002 and then to 0. G16: 16 pixels of a smooth prior, every second one seen, noise .1.
+R16: a random covariance and a random matrix of 8 rows, noise .2.
+
+- mean: |m - m_y| / sqrt(tr P), the error of the mean in posterior standard deviations;
+  covariance: |C - P| / |P| in the Frobenius norm. m, C: of what the chain draws.
+- path KL: the expected `kl.path_kl` over the true KL(p(x|y) || p(x)). It bounds from
+  above what the chain's draws hold; empty where the sampler has no path KL.
+- levels KL: the expected `kl.levels_kl` with this score over the true KL, from exact
+  draws of the posterior, and from the chain's own draws. Samplers that use no score are
+  given that of the conditional Gaussian.
+- derivatives: of the network, beside its calls; each costs about two more calls.
+- "told no noise": the likelihood has noise .001 instead of the true one.
+
+What it says. With a true likelihood score all errors are those of the step: least for
+Heun and for a corrector, most for Langevin steps alone. With approximate scores:
+resampling has the least error without derivatives of the network. PiGDM with the
+prior's own variance, and the trace of the covariance, are as good with them on the
+smooth G16, in ancestral steps. Deterministic chains make the errors of a score larger.
+Scores at many levels are biased even at exact draws. Fitting y as if it had no noise
+makes every KL 3 to 5 times the truth, and more where exact draws are given. DPS with
+the true noise has energies without meaning, and mostly diverges; those who use it tune
+its step instead.
+"""
+
+
+class Law(NamedTuple):
+    """The exact law of a chain's output, and its expected path KL per pixel [d]."""
+
+    mean: jax.Array
+    covariance: jax.Array
+    path_kl: jax.Array
+
+
+def law(sampler, bed, likelihood, sigmas):
+    """Propagate mean and covariance through steps affine in state and noise.
+
+    Unlike `beds.propagate` it lets a step use any number of draws, in any way: keys are
+    stand-ins for rows of a table of noise, and the step is differentiated by the table.
+    """
+    d = bed.matrix.shape[1]
+
+    def step(carry, levels):
+        def move(x, table):
+            def normal(key, shape, dtype):
+                row = table.at[key].get(mode="fill", fill_value=jnp.nan)
+                return row[: math.prod(shape)].reshape(shape).astype(dtype)
+
+            def split(key, num=2):
+                return key * CHILDREN + 1 + jnp.arange(num)
+
+            with mock.patch.multiple(jax.random, normal=normal, split=split):
+                new, info = sampler.step(
+                    jnp.int32(0), x.reshape(bed.shape), bed.prior, likelihood, *levels
+                )
+            return jnp.stack([new.ravel(), info.shift.ravel()]), info.noise_var
+
+        table = jnp.zeros((SLOTS, d))
+        (centre, shift), pull, noise_var = jax.vjp(
+            move, carry.mean, table, has_aux=True
+        )
+        rows = jnp.eye(2 * d).reshape(2 * d, 2, d)
+        push, noise = (jac.reshape(2, d, -1) for jac in jax.vmap(pull)(rows))
+        energy = shift**2 + jnp.sum((push[1] @ carry.covariance) * push[1], -1)
+        noisy = noise_var > 0
+        nats = jnp.where(noisy, energy / (2 * jnp.where(noisy, noise_var, 1)), 0)
+        covariance = push[0] @ carry.covariance @ push[0].T + noise[0] @ noise[0].T
+        return Law(centre, covariance, carry.path_kl + nats), None
+
+    start = Law(jnp.zeros(d), sigmas[0] ** 2 * jnp.eye(d), jnp.zeros(d))
+    return jax.lax.scan(step, start, (sigmas[:-1], sigmas[1:]))[0]
+
+
+class Combination(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+      name: what people call it.
+      sampler: see `types.Sampler`.
+      likelihood: bed -> likelihood.
+    """
+
+    name: str
+    sampler: object
+    likelihood: object
+
+
+class Spectral(beds.Dense):
+    """`beds.Dense` with eigenvectors for A A^T: programs compile twice as fast."""
+
+    def __init__(self, matrix, in_shape):
+        super().__init__(matrix, in_shape)
+        self.power, self.basis = jnp.linalg.eigh(self.matrix @ self.matrix.T)
+
+    def solve_gram(self, r, variance, noise_var):
+        return self.basis @ (self.basis.T @ r / (variance * self.power + noise_var))
+
+
+def measured(kind, noise_std=None, **settings):
+    """Return bed -> likelihood; `noise_std` other than the true one may be told."""
+
+    def build(bed):
+        operator = Spectral(bed.matrix, bed.shape)
+        return kind(operator, bed.y, noise_std or bed.noise_std, **settings)
+
+    return build
+
+
+EXACT, WHITE = beds.Bed.exact, measured(ConditionalGaussian)
+HARD = measured(ConditionalGaussian, NO_NOISE)
+UNIT, OWN = measured(PiGDM, prior_var=1.0), measured(PiGDM)
+TRACE = measured(TraceCovariance)
+COMBINATIONS = [
+    Combination("ancestral + exact", ancestral(), EXACT),
+    Combination("Euler-Maruyama + exact", euler_maruyama(), EXACT),
+    Combination("DDIM (Euler) + exact", ddim(), EXACT),
+    Combination("DDIM(.5) + exact", ddim(0.5), EXACT),
+    Combination("Heun + exact", heun(), EXACT),
+    Combination("Langevin + exact", langevin(), EXACT),
+    Combination("predictor-corrector + exact", predictor_corrector(), EXACT),
+    Combination("resampling (DAPS)", resampling(), WHITE),
+    Combination("ancestral + conditional Gaussian", ancestral(), WHITE),
+    Combination("Heun + conditional Gaussian", heun(), WHITE),
+    Combination("ancestral + PiGDM(prior_var=1)", ancestral(), UNIT),
+    Combination("DDIM + PiGDM(prior_var=1)", ddim(), UNIT),
+    Combination("ancestral + PiGDM", ancestral(), OWN),
+    Combination("ancestral + trace covariance", ancestral(), TRACE),
+    Combination("Heun + trace covariance", heun(), TRACE),
+    Combination("proximal (DiffPIR)", proximal(), WHITE),
+    Combination("null space (DDNM+)", null_space(), WHITE),
+    Combination("null space (DDNM), told no noise", null_space(), HARD),
+    Combination("projection (Song 2022)", projection(), WHITE),
+    Combination("projection(.84), told no noise", projection(0.84), HARD),
+    Combination("ancestral + hard projection", ancestral(), HARD),
+    Combination("ancestral + DPS", ancestral(), measured(DPS)),
+    Combination("ancestral + DPS, J = I", ancestral(), measured(DPSWithoutJacobian)),
+]
+
+
+def network_calls(combination, bed):
+    """Count the network's calls and derivatives in one step."""
+    counts = [0, 0]
+
+    @jax.custom_vjp
+    def denoise(x, sigma):
+        counts[0] += 1
+        return bed.prior(x, sigma)
+
+    def forward(x, sigma):
+        return denoise(x, sigma), (x, sigma)
+
+    def backward(given, cotangent):
+        counts[1] += 1
+        return jax.vjp(bed.prior, *given)[1](cotangent)
+
+    denoise.defvjp(forward, backward)
+
+    class Counting:
+        variance = staticmethod(bed.prior.variance)
+
+        def __call__(self, x, sigma, *, key=None):
+            return denoise(x, sigma)
+
+    sigma, x = jnp.float64(0.5), bed.prior.mean
+    with jax.disable_jit():
+        given = (Counting(), combination.likelihood(bed), sigma, 0.9 * sigma)
+        combination.sampler.step(jax.random.key(0), x, *given)
+    return counts
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def evaluate(sampler, likelihood, bed, posterior, sigmas):
+    """Return the errors of one combination on one bed, relative to the truth."""
+    mean, covariance = posterior.mean.ravel(), posterior.covariance
+    found = law(sampler, bed, likelihood, sigmas)
+    true = gaussian_kl(posterior, bed.prior)
+    grid = sde.log_levels(32, LOW, HIGH)
+
+    def integrand(sigma):
+        # The expected integrand of `levels_kl` at exact draws, and at the chain's own.
+        def score(u):
+            u = u.reshape(bed.shape)
+            return sigma * likelihood.score(bed.prior, u, sigma)[1].ravel()
+
+        centre, jacobian = score(mean), jax.jacfwd(score)(mean)
+        own = centre + jacobian @ (found.mean - mean)
+
+        def energy(centre, covariance):
+            noised = covariance + sigma**2 * jnp.eye(len(mean))
+            return centre @ centre + jnp.sum((jacobian @ noised) * jacobian)
+
+        return jnp.array([energy(centre, covariance), energy(own, found.covariance)])
+
+    levels_kl = kl.trapezoid(grid) @ jax.vmap(integrand)(grid)
+    return dict(
+        mean=jnp.linalg.norm(found.mean - mean) / jnp.sqrt(jnp.trace(covariance)),
+        covariance=jnp.linalg.norm(found.covariance - covariance)
+        / jnp.linalg.norm(covariance),
+        path_kl=found.path_kl.sum() / true,
+        levels_kl=levels_kl[0] / true,
+        own_levels_kl=levels_kl[1] / true,
+    )
+
+
+def measure(combination, problems):
+    """Return a row: the calls of a chain, and name of the bed -> `evaluate`."""
+    a_step = network_calls(combination, beds.g16())
+    steps = CALLS // a_step[0]
+    sigmas = jnp.append(sde.log_levels(steps, LOW, HIGH)[::-1], 0.0)
+    row = dict(calls=steps * a_step[0], derivatives=steps * a_step[1])
+    for name, (bed, posterior) in problems.items():
+        given = (combination.likelihood(bed), bed, posterior, sigmas)
+        found = evaluate(combination.sampler, *given)
+        row[name] = {key: float(value) for key, value in found.items()}
+    return row
+
+
+def checks(rows):
+    """Compare with the theory and with what the docstrings say."""
+    for name, row in rows.items():
+        calls = row["calls"]
+        yield check(f"{name}: network calls", calls, CALLS, 1)
+        if name.endswith("+ exact"):
+            for bed in ("G16", "R16"):
+                found = row[bed]
+                target = COVARIANCE_ERRORS[name]
+                yield check(f"{bed}, {name}: mean", found["mean"], 0, 0.02)
+                what = f"{bed}, {name}: covariance"
+                yield check(what, found["covariance"], target, 0.03 * target)
+                what = f"{bed}, {name}: levels KL / KL"
+                yield check(what, found["levels_kl"], 1, 1e-3)
+    for (name, key), (target, tolerance) in DOCUMENTED.items():
+        value = rows[name]["G16"][key]
+        yield check(f"G16, {name}: {key}", value, target, tolerance * target)
+    yield from claims(rows)
+    for name, row in rows.items():
+        if "ancestral" in name:
+            # The path KL bounds the information that its draws hold, whatever they are.
+            bound = row["G16"]["path_kl"]
+            yield at_least(f"G16, {name}: path KL / KL", bound, 1)
+
+
+def claims(rows):
+    """Check what the introduction says of approximate scores."""
+    for bed in ("G16", "R16"):
+        others = [
+            row[bed]
+            for name, row in rows.items()
+            if not row["derivatives"] and not name.endswith("+ exact")
+            if not name.startswith("resampling")
+        ]
+        for key in ("mean", "covariance"):
+            best, mine = (
+                min(o[key] for o in others),
+                rows["resampling (DAPS)"][bed][key],
+            )
+            what = f"{bed}, {key}: next best without derivatives / resampling"
+            yield at_least(what, best / mine, 1)
+    for name in ("PiGDM", "trace covariance"):
+        worse = rows["resampling (DAPS)"]["G16"]["mean"]
+        value = rows[f"ancestral + {name}"]["G16"]["mean"]
+        yield check(f"G16, {name}: mean", value, worse, 0.25 * worse)
+    for name in ("conditional Gaussian", "trace covariance"):
+        heun, noisy = (rows[f"{how} + {name}"]["G16"] for how in ("Heun", "ancestral"))
+        what = f"G16, {name}: covariance, Heun / ancestral"
+        yield at_least(what, heun["covariance"] / noisy["covariance"], 1)
+    for name in (
+        "null space (DDNM), told no noise",
+        "projection(.84), told no noise",
+        "ancestral + hard projection",
+    ):
+        for bed in ("G16", "R16"):
+            value = rows[name][bed]["own_levels_kl"]
+            yield check(f"{bed}, {name}: KL / KL", value, 4, 1)
+
+
+def table(rows):
+    """Write the markdown table."""
+    columns = ["combination", "calls", "derivatives"]
+    for bed in ("G16", "R16"):
+        columns += [f"{bed} {what}" for what in SHOWN.values()]
+    lines = [columns, ["---"] * len(columns)]
+    for name, row in rows.items():
+        cells = [name, row["calls"], row["derivatives"] or ""]
+        cells += [number(row[bed][key], key) for bed in ("G16", "R16") for key in SHOWN]
+        lines.append(cells)
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def number(value, key):
+    """Write three digits, or that there is nothing to write."""
+    if key == "path_kl" and value == 0:
+        return ""
+    return "diverges" if not value < 1e9 else f"{value:.3g}"
+
+
+def main():
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_disable_most_optimizations", True)  # each runs only twice
+    start = time.time()
+    problems = {
+        name: (bed, bed.posterior)
+        for name, bed in (("G16", beds.g16()), ("R16", beds.random(16, 1)))
+    }
+    rows = {c.name: measure(c, problems) for c in COMBINATIONS}
+    RESULTS.write_text(INTRODUCTION + "\n" + table(rows) + "\n")
+    report = dict(rows=rows, checks=list(checks(rows)))
+    report["seconds"] = round(time.time() - start, 1)
+    finish(report)
+
+
+if __name__ == "__main__":
+    main()
