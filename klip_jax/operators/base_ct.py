@@ -48,16 +48,17 @@ class _Beam(Operator):
         self.stored = not self.dense and (views * self.taps * columns <= STORED_WEIGHTS)
         angles = np.deg2rad(self.angles)
         self.views = jnp.asarray(np.stack([np.cos(angles), np.sin(angles)], axis=1))
-        shadows = map(self._shadow, np.cos(angles), np.sin(angles))
+        directions = list(zip(np.cos(angles), np.sin(angles), strict=True))
+        first = [self._first(*direction) for direction in directions]
+        weights = map(self._weights, first, *zip(*directions, strict=True))
         if self.dense:
+            shadows = zip(first, weights, strict=True)
             matrix = base_footprints.dense(shadows, views, detectors, columns)
             self.matrix = jnp.asarray(matrix.reshape(rows, columns))
-        elif self.stored:
-            shadows = [(bins, jnp.asarray(np.stack(w))) for bins, w in shadows]
-            self.first = jnp.asarray(np.stack([bins for bins, _ in shadows]))
-            self.weights = jnp.stack([weights for _, weights in shadows])
         else:
-            self.first = jnp.asarray(np.stack([bins for bins, _ in shadows]))
+            self.first = jnp.asarray(np.stack(first))
+        if self.stored:
+            self.weights = jnp.stack([jnp.asarray(np.stack(w)) for w in weights])
         if self.exact:
             even, odd = _fold(matrix, self.mirrored)
             self.even_power, self.even_basis = _eigen(even)
@@ -67,21 +68,33 @@ class _Beam(Operator):
         """Return where pixels land, cos and sin of their sides, and their scale."""
         raise NotImplementedError
 
-    def _shadow(self, cos, sin, first=None):
-        """Return first bins [H, W] and weights of the view with that cos and sin."""
+    def _lands(self, cos, sin):
         xp = jnp if isinstance(cos, Array) else np
         height, width, _ = self.in_shape
         right = xp.arange(width, dtype=cos.dtype) - (width - 1) / 2
         up = (height - 1) / 2 - xp.arange(height, dtype=cos.dtype)[:, None]
-        lands = self._land(cos, sin, right, up)
+        return self._land(cos, sin, right, up)
+
+    def _first(self, cos, sin):
+        """Return the first bins [H, W] of the view with that cos and sin."""
         sizes = dict(taps=self.taps, detectors=self.out_shape[1])
-        return base_footprints.shadow(*lands, first, **sizes)
+        return base_footprints.first_bins(*self._lands(cos, sin), **sizes)
+
+    def _weights(self, first, cos, sin):
+        """Return the weights of the `taps` bins from `first` on, each [H, W]."""
+        lands = self._lands(cos, sin)
+        return base_footprints.weights(first, *lands, taps=self.taps)
 
     def _held(self):
         """Return arrays [views, ...] and the function from one view to its shadow."""
         if self.stored:
             return (self.first, self.weights), lambda view: view
-        return (self.views, self.first), lambda view: self._shadow(*view[0], view[1])
+
+        def computed(view):
+            first, (cos, sin) = view
+            return first, self._weights(first, cos, sin)
+
+        return (self.first, self.views), computed
 
     def __call__(self, x: Array) -> Array:
         chex.assert_shape(x, self.in_shape)

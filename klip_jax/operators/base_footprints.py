@@ -7,7 +7,7 @@ of boxes of widths |cos t| and |sin t| (Long, Fessler and Balter 2010, section I
 strip's area is the difference of its integral between the strip's edges (Lo 1988).
 Lengths here are in bins, and `scale` is the size of a pixel's side on the detector.
 
-`shadow` follows the arrays it is given: numpy builds matrices in float64, jax computes
+`weights` follows the arrays it is given: numpy builds matrices in float64, jax computes
 weights inside a compiled projector.
 """
 
@@ -27,12 +27,8 @@ def most_taps(scale: float) -> int:
     return int(np.sqrt(2) * scale) + 2
 
 
-def shadow(centre, cos, sin, scale, first=None, *, taps: int, detectors: int):
-    """Return the first bin that each pixel touches and the weights of the next few.
-
-    A compiled projector gives `first`, because two kernels may round a position to
-    different sides of an edge: then one says which bin and the other how much of
-    another. The weights are continuous in the position, so that rounding is harmless.
+def first_bins(centre, cos, sin, scale, *, taps: int, detectors: int):
+    """Return the first bin that each pixel touches, integers [H, W].
 
     Bins are counted from `taps` before the detector, so that every pixel has `taps`
     bins: what falls outside the detector lands in margins that are cut off later.
@@ -42,33 +38,39 @@ def shadow(centre, cos, sin, scale, first=None, *, taps: int, detectors: int):
         first edge.
       cos, sin: of the angle between pixels and detector, broadcast against `centre`.
       scale: side of a pixel on the detector, bins, broadcast against `centre`.
-      first: what an earlier call returned [H, W]; None computes it.
       taps: number of bins for each pixel, at least `most_taps(scale)`.
       detectors: number of bins.
-
-    Returns:
-      (first [H, W], integers, a list of `taps` weights [H, W] whose sum is `scale`).
     """
-    xp = jnp if isinstance(centre, Array) else np
-    narrow, wide = xp.minimum(abs(cos), abs(sin)), xp.maximum(abs(cos), abs(sin))
-    narrow, wide = scale * xp.maximum(narrow, THIN), scale * wide
-    left = centre - (narrow + wide) / 2
-    if first is None:
-        small = np.int16 if detectors + taps < 2**15 else np.int32
-        first = xp.clip(xp.floor(left) + taps, 0, detectors + taps).astype(small)
-    start = first - (left + taps)
+    narrow, wide = _widths(cos, sin, scale)
+    first = np.floor(centre - (narrow + wide) / 2) + taps
+    small = np.int16 if detectors + taps < 2**15 else np.int32
+    return np.clip(first, 0, detectors + taps).astype(small)
+
+
+def weights(first, centre, cos, sin, scale, *, taps: int) -> list:
+    """Return the weights of `taps` bins [H, W], whose sum is `scale`.
+
+    They are continuous in the position, so that rounding it does not matter as long as
+    the bins are given: two compiled kernels that each computed them could round to
+    different sides of an edge, and one would say which bin, the other how much.
+
+    Args:
+      first: what `first_bins` returns [H, W].
+      centre, cos, sin, scale, taps: as there.
+    """
+    narrow, wide = _widths(cos, sin, scale)
+    start = first - (centre - (narrow + wide) / 2 + taps)
     below = [scale * _area_below(start + j, wide, narrow) for j in range(1, taps)]
-    weights = [b - a for a, b in zip([0, *below], [*below, scale], strict=True)]
-    return first, weights
+    return [b - a for a, b in zip([0, *below], [*below, scale], strict=True)]
 
 
 def dense(shadows: Iterable, views: int, detectors: int, pixels: int) -> np.ndarray:
     """Write the shadows of each view into a matrix [views, detectors, pixels]."""
     matrix = np.zeros((views, detectors, pixels))
-    for view, (first, weights) in zip(matrix, shadows, strict=True):
-        margin = len(weights)
+    for view, (first, parts) in zip(matrix, shadows, strict=True):
+        margin = len(parts)
         padded = np.zeros((detectors + 2 * margin, pixels))
-        for tap, weight in enumerate(weights):
+        for tap, weight in enumerate(parts):
             padded[first.ravel() + tap, np.arange(pixels)] += weight.ravel()
         view[:] = padded[margin : margin + detectors]
     return matrix
@@ -82,15 +84,15 @@ def project(
     Args:
       x: image [H, W].
       views: arrays [views, ...], one view of which `shadows` takes.
-      shadows: from a view to what `shadow` returns; the weights may be one array.
-      taps, detectors: those of `shadow`.
+      shadows: from a view to (first bins, weights); the weights may be one array.
+      taps, detectors: those of `first_bins`.
     """
 
     @jax.checkpoint  # a gradient computes weights again, it does not keep all views
     def one(view):
-        first, weights = shadows(view)
+        first, parts = shadows(view)
         first = first.astype(jnp.int32)
-        parts = jax.tree.map(lambda w: w.astype(x.dtype) * x, weights)
+        parts = jax.tree.map(lambda w: w.astype(x.dtype) * x, parts)
         bins = jnp.zeros(detectors + 2 * taps, x.dtype)
         # A scatter a tap and a view at a time: on CPU three times faster than one.
         for tap in range(taps):
@@ -110,15 +112,21 @@ def back_project(
 
     def one(x, view):
         row, view = view
-        first, weights = shadows(view)
+        first, parts = shadows(view)
         first = first.astype(jnp.int32)
         for tap in range(taps):
             seen = row.at[first + tap].get(mode="promise_in_bounds")
-            x = x + weights[tap].astype(y.dtype) * seen
+            x = x + parts[tap].astype(y.dtype) * seen
         return x, None
 
     padded = jnp.pad(y, ((0, 0), (taps, taps)))
     return lax.scan(one, jnp.zeros(shape, y.dtype), (padded, views))[0]
+
+
+def _widths(cos, sin, scale):
+    xp = jnp if isinstance(scale * cos, Array) else np
+    narrow, wide = xp.minimum(abs(cos), abs(sin)), xp.maximum(abs(cos), abs(sin))
+    return scale * xp.maximum(narrow, THIN), scale * wide
 
 
 def _area_below(t, wide, narrow):
