@@ -32,9 +32,10 @@ def projection(coefficient: float = 1.0, eta: float = 1.0) -> Sampler:
       A `Sampler`; its `step` needs sigma > sigma_next >= 0. It takes the operator, y
       and noise_std of the likelihood, not its score. shift = L K (y - A x), without the
       fresh z; it holds the noise of x, so that its energy has a floor that does not
-      depend on y. noise_var = 0: no path KL. Where `solve_gram` iterates, data with noise
-      far below the image are fitted in part only. Biased: in 100 steps on the smooth G16 of
-      the tests the mean is .37 posterior standard deviations off, the covariance 110 %.
+      depend on y. noise_var = 0: no path KL. Where `solve_gram` iterates, data with
+      noise far below the image are fitted in part only. Biased: in 100 steps on the
+      smooth G16 of the tests the mean is .37 posterior standard deviations off, the
+      covariance 110 %.
 
     Raises:
       ValueError: if `coefficient` or `eta` is out of range.
