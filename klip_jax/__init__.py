@@ -9,7 +9,7 @@ The map of the package, in the order data takes:
     operators    y = A x: ct, mri, blur, superres, mask, dct, identity
     nets, priors a network wrapped as a denoiser D(x, sigma); analytic priors
     guidance     approximations of the likelihood score grad log p(y | x_sigma)
-    samplers     ancestral, ddim, euler_maruyama, heun, resampling; `sample` drives them
+    samplers     ancestral, ddim, heun, resampling, ...; `sample` drives them
     kl           the KL along a trajectory and over many noise levels at once
     calibration  what to expect when nothing is wrong
     detectors    klip, and the controls it must beat

@@ -28,13 +28,13 @@ def refused(settings, folder, words, error=ValueError):
 BAD = {
     "noise zero": (dict(noise_std=0.0), "noise_std=0.0: must be positive"),
     "noise nan": (dict(noise_std=float("nan")), "noise_std=nan: must be positive"),
-    "views zero": (dict(operator__views=0), "views=0.*must be positive"),
+    "views zero": (dict(operator__views=0), "views=0.*must be a whole number >= 1"),
     "pitch": (dict(operator__pitch=-1.0), "pitch=-1.0.*must be positive"),
     "operator field": (dict(operator__tilt=3), "ct.ParallelBeam.*'tilt'"),
     "operator name": (dict(operator__name="ct.Fan"), "'ct' has no 'Fan'"),
     "operator module": (
         dict(operator__name="pet.Ring"),
-        "no module 'pet'.*'blur', 'ct",
+        "no module 'pet'.*'blur', .*'ct'",
     ),
     "block": (dict(estimator__block=5), r"block=5 does not divide.*\[1, 2, 4, 8, 16\]"),
     "block zero": (dict(estimator__block=0), "block=0 does not divide"),
