@@ -3,10 +3,12 @@
     python -m klip_jax.main --config=configs/brain_mri.py
 
 64x64 slices, 16 of 64 lines in Hermitian pairs with the centre, orthonormal FFT, noise
-of 0.01 per real component. The prior was trained on the tumour-free slices of the
-training patients of brain_mri_lgg_128 alone; tumours and tumour-free slices of other
-patients, paired for height, are brain_ood_128. Tumours are bright in FLAIR: plain
-intensity is the control to beat.
+of 0.01 per real component. Tumours and tumour-free slices of other patients, paired for
+height, are brain_ood_128; tumours are bright in FLAIR: plain intensity is the control to
+beat. No weights come with it yet; train them first, on the tumour-free slices of the
+training patients of brain_mri_lgg_128 alone, and name them by --config.prior.weights:
+
+    python -m klip_jax.main --config=configs/brain_mri.py --mode=train
 """
 
 from klip_jax.default_config import get_config as default
@@ -29,7 +31,6 @@ def get_config():
         config.noise_std = 0.01
         config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.1
         config.prior.weights = "checkpoints/brain_mri_64.safetensors"
-        config.calibration.law = "checkpoints/brain_mri_64_law.npz"
         config.train.data = dict(
             name="npz.load",
             file="brain_mri_lgg_128.npz",
