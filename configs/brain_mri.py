@@ -4,9 +4,9 @@
 
 64x64 slices, 16 of 64 lines in Hermitian pairs with the centre, orthonormal FFT, noise
 of 0.01 per real component. Tumours and tumour-free slices of other patients, paired for
-height, are brain_ood_128; tumours are bright in FLAIR: plain intensity is the control to
-beat. No weights come with it yet; train them first, on the tumour-free slices of the
-training patients of brain_mri_lgg_128 alone, and name them by --config.prior.weights:
+height, are brain_ood_128; tumours are bright in FLAIR: plain intensity is the control
+to beat. No weights come with it yet; train them first, on the tumour-free slices of the
+training patients of brain_mri_lgg_128 alone, and put them where `prior.weights` says:
 
     python -m klip_jax.main --config=configs/brain_mri.py --mode=train
 """
