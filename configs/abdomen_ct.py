@@ -24,6 +24,7 @@ def get_config():
             **greys,
         )
         config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.1
+        config.estimator.window, config.estimator.levels = (0.02, 0.3), 5
         config.prior.weights = "checkpoints/abdomen_ct_64.safetensors"
         config.calibration.law = "checkpoints/abdomen_ct_64_law.npz"
         config.train.data = dict(

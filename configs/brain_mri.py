@@ -30,6 +30,7 @@ def get_config():
         config.operator = dict(name="mri.Cartesian", acceleration=4.0, centre=0.08)
         config.noise_std = 0.01
         config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.1
+        config.estimator.window, config.estimator.levels = (0.02, 0.3), 5
         config.prior.weights = "checkpoints/brain_mri_64.safetensors"
         config.train.data = dict(
             name="npz.load",
