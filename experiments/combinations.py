@@ -8,24 +8,21 @@ algebra. All get about 100 network calls. Prints one JSON object with `checks`, 
 experiments/results/combinations.md, and takes about two minutes on one core.
 """
 
-import functools
-import math
 import time
 from pathlib import Path
 from typing import NamedTuple
-from unittest import mock
 
 import beds
 import jax
 import jax.numpy as jnp
 from checks import at_least, check, finish
+from exact_laws import HIGH, LOW, Spectral, evaluate
 
-from klip_jax import kl, sde
+from klip_jax import sde
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.guidance.dps import DPS, DPSWithoutJacobian
 from klip_jax.guidance.pigdm import PiGDM
 from klip_jax.guidance.trace_covariance import TraceCovariance
-from klip_jax.priors.analytic import gaussian_kl
 from klip_jax.samplers.ancestral import ancestral
 from klip_jax.samplers.ddim import ddim
 from klip_jax.samplers.euler_maruyama import euler_maruyama
@@ -37,12 +34,9 @@ from klip_jax.samplers.projection import projection
 from klip_jax.samplers.proximal import proximal
 from klip_jax.samplers.resampling import resampling
 
-CALLS, LOW, HIGH = 100, 0.002, 80.0
+CALLS = 100
 NO_NOISE = 1e-3  # noise_std that hard projections are told
-CHILDREN, SLOTS = 8, 73  # of a stand-in key; enough for keys split twice
 RESULTS = Path(__file__).parent / "results" / "combinations.md"
-
-
 SHOWN = dict(
     mean="mean",
     covariance="covariance",
@@ -110,53 +104,6 @@ its step instead.
 """
 
 
-class Law(NamedTuple):
-    """The exact law of a chain's output, and its expected path KL per pixel [d]."""
-
-    mean: jax.Array
-    covariance: jax.Array
-    path_kl: jax.Array
-
-
-def law(sampler, bed, likelihood, sigmas):
-    """Propagate mean and covariance through steps affine in state and noise.
-
-    Unlike `beds.propagate` it lets a step use any number of draws, in any way: keys are
-    stand-ins for rows of a table of noise, and the step is differentiated by the table.
-    """
-    d = bed.matrix.shape[1]
-
-    def step(carry, levels):
-        def move(x, table):
-            def normal(key, shape, dtype):
-                row = table.at[key].get(mode="fill", fill_value=jnp.nan)
-                return row[: math.prod(shape)].reshape(shape).astype(dtype)
-
-            def split(key, num=2):
-                return key * CHILDREN + 1 + jnp.arange(num)
-
-            with mock.patch.multiple(jax.random, normal=normal, split=split):
-                new, info = sampler.step(
-                    jnp.int32(0), x.reshape(bed.shape), bed.prior, likelihood, *levels
-                )
-            return jnp.stack([new.ravel(), info.shift.ravel()]), info.noise_var
-
-        table = jnp.zeros((SLOTS, d))
-        (centre, shift), pull, noise_var = jax.vjp(
-            move, carry.mean, table, has_aux=True
-        )
-        rows = jnp.eye(2 * d).reshape(2 * d, 2, d)
-        push, noise = (jac.reshape(2, d, -1) for jac in jax.vmap(pull)(rows))
-        energy = shift**2 + jnp.sum((push[1] @ carry.covariance) * push[1], -1)
-        noisy = noise_var > 0
-        nats = jnp.where(noisy, energy / (2 * jnp.where(noisy, noise_var, 1)), 0)
-        covariance = push[0] @ carry.covariance @ push[0].T + noise[0] @ noise[0].T
-        return Law(centre, covariance, carry.path_kl + nats), None
-
-    start = Law(jnp.zeros(d), sigmas[0] ** 2 * jnp.eye(d), jnp.zeros(d))
-    return jax.lax.scan(step, start, (sigmas[:-1], sigmas[1:]))[0]
-
-
 class Combination(NamedTuple):
     """A row of the table.
 
@@ -169,17 +116,6 @@ class Combination(NamedTuple):
     name: str
     sampler: object
     likelihood: object
-
-
-class Spectral(beds.Dense):
-    """`beds.Dense` with eigenvectors for A A^T: programs compile twice as fast."""
-
-    def __init__(self, matrix, in_shape):
-        super().__init__(matrix, in_shape)
-        self.power, self.basis = jnp.linalg.eigh(self.matrix @ self.matrix.T)
-
-    def solve_gram(self, r, variance, noise_var):
-        return self.basis @ (self.basis.T @ r / (variance * self.power + noise_var))
 
 
 def measured(kind, noise_std=None, **settings):
@@ -254,40 +190,6 @@ def network_calls(combination, bed):
     return counts
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def evaluate(sampler, likelihood, bed, posterior, sigmas):
-    """Return the errors of one combination on one bed, relative to the truth."""
-    mean, covariance = posterior.mean.ravel(), posterior.covariance
-    found = law(sampler, bed, likelihood, sigmas)
-    true = gaussian_kl(posterior, bed.prior)
-    grid = sde.log_levels(32, LOW, HIGH)
-
-    def integrand(sigma):
-        # The expected integrand of `levels_kl` at exact draws, and at the chain's own.
-        def score(u):
-            u = u.reshape(bed.shape)
-            return sigma * likelihood.score(bed.prior, u, sigma)[1].ravel()
-
-        centre, jacobian = score(mean), jax.jacfwd(score)(mean)
-        own = centre + jacobian @ (found.mean - mean)
-
-        def energy(centre, covariance):
-            noised = covariance + sigma**2 * jnp.eye(len(mean))
-            return centre @ centre + jnp.sum((jacobian @ noised) * jacobian)
-
-        return jnp.array([energy(centre, covariance), energy(own, found.covariance)])
-
-    levels_kl = kl.trapezoid(grid) @ jax.vmap(integrand)(grid)
-    return dict(
-        mean=jnp.linalg.norm(found.mean - mean) / jnp.sqrt(jnp.trace(covariance)),
-        covariance=jnp.linalg.norm(found.covariance - covariance)
-        / jnp.linalg.norm(covariance),
-        path_kl=found.path_kl.sum() / true,
-        levels_kl=levels_kl[0] / true,
-        own_levels_kl=levels_kl[1] / true,
-    )
-
-
 def measure(combination, problems):
     """Return a row: the calls of a chain, and name of the bed -> `evaluate`."""
     a_step = network_calls(combination, beds.g16())
@@ -336,10 +238,8 @@ def claims(rows):
             if not name.startswith("resampling")
         ]
         for key in ("mean", "covariance"):
-            best, mine = (
-                min(o[key] for o in others),
-                rows["resampling (DAPS)"][bed][key],
-            )
+            best = min(o[key] for o in others)
+            mine = rows["resampling (DAPS)"][bed][key]
             what = f"{bed}, {key}: next best without derivatives / resampling"
             yield at_least(what, best / mine, 1)
     for name in ("PiGDM", "trace covariance"):

@@ -10,6 +10,7 @@ import re
 
 import beds
 import combinations
+import exact_laws
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,7 +49,7 @@ STATED = dict(stated_orders())
 
 @pytest.fixture(scope="module")
 def law():
-    return jax.jit(combinations.law, static_argnums=0)
+    return jax.jit(exact_laws.law, static_argnums=0)
 
 
 def test_samplers_state_their_order_or_their_bias():
@@ -70,7 +71,7 @@ def test_posterior_converges_at_the_stated_order(name):
     @jax.jit
     def errors(given, sigmas):
         def one(bed, exact, target):
-            found = combinations.law(factory(), bed, exact, sigmas)
+            found = exact_laws.law(factory(), bed, exact, sigmas)
             centre, start = target.mean.ravel(), jnp.sqrt(target.spectrum.max()) / HIGH
             mean = jnp.linalg.norm(found.mean - centre)
             # It starts at 0 and is shrunk at least as much as by the probability flow.
