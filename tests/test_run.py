@@ -242,7 +242,7 @@ def test_measurements_lie_under_the_root(straight, settings, tmp_path):
     assert made.images is None and made.ids == ("y_0000", "y_0001", "y_0002")
     # One measurement alone may come without the leading axis.
     np.savez(tmp_path / "y.npz", y=y[0])
-    made = job.prepare(settings(**changes), tmp_path / "run")
+    made = job.prepare(settings(**changes), tmp_path / "one")
     assert made.measurements.shape == (1, *y[0].shape)
 
 
