@@ -289,11 +289,9 @@ def _emphasised(v, scale, emphasis):
     plain = _coherent(v)
     if not (scale and emphasis):
         return plain
-    filtered, gain = _coherent(smooth(v, scale)), 1 / white_noise_passed(scale)
-    return tuple(
-        (1 - emphasis) * a + emphasis * gain * b
-        for a, b in zip(plain, filtered, strict=True)
-    )
+    weight = emphasis / white_noise_passed(scale)
+    pairs = zip(plain, _coherent(smooth(v, scale)), strict=True)
+    return tuple((1 - emphasis) * a + weight * b for a, b in pairs)
 
 
 def _gaussian_matrix(side, scale):
