@@ -48,7 +48,7 @@ def image_figure(
     result: ImageResult,
     *,
     limits: tuple[float, float] | None = None,
-    unit: str = "nats per pixel",
+    unit: str = "score per pixel",
 ) -> bytes:
     """Draw one row: truth, naive inversion, reconstruction, heat map, overlay.
 
@@ -169,7 +169,7 @@ def density_figure(results: Sequence[ImageResult]) -> bytes:
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
         ax.xaxis.set_minor_locator(NullLocator())
-        _label(ax, MAPS[m], "noise level sigma (image units)", "nats per unit ln sigma")
+        _label(ax, MAPS[m], "noise level sigma (image units)", "score per ln sigma")
         if m:
             ax.set_ylabel("")
         elif good:

@@ -48,7 +48,7 @@ def finish(workdir) -> tuple[dict, pathlib.Path]:
         workdir,
         title=pathlib.Path(workdir).resolve().name,
         facts=facts,
-        unit="z-score" if per_position else "nats per pixel",
+        unit="z-score" if per_position else "score per pixel",
     )
     return metrics, path
 
@@ -58,7 +58,7 @@ def write_report(
     *,
     title: str,
     facts: dict[str, str],
-    unit: str = "nats per pixel",
+    unit: str = "score per pixel",
     order: str = "score",
 ) -> pathlib.Path:
     """Write figures/ and report.html from the images and metrics.json of `workdir`.

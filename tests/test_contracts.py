@@ -44,6 +44,7 @@ def public_classes(package, base):
     return [
         value
         for module in modules(package)
+        if not module.__name__.rpartition(".")[2].startswith("base_")
         for name, value in inspect.getmembers(module, inspect.isclass)
         if issubclass(value, base) and value.__module__ == module.__name__
         if not name.startswith("_") and value not in (base, Composition)

@@ -169,7 +169,7 @@ def estimate(
 
 
 def chosen_map(levels: kl.Levels, settings: Settings) -> Array:
-    """Return the block map [H/b, W/b] that is scored, in nats a block."""
+    """Return the block map [H/b, W/b] that is scored."""
     return levels.block_map[kl.MAPS.index(settings.map)]
 
 
@@ -184,7 +184,7 @@ def detection(
       levels: of `estimate`.
       settings: the same as there.
       position: mean and standard deviation of each block [H/b, W/b] under the reference
-        law; the map and the score are then z-scores instead of nats.
+        law; the map and the score are then z-scores.
     """
     index = kl.MAPS.index(settings.map)
     block_map, left_out = levels.block_map[index], levels.left_out[:, index]
@@ -219,7 +219,8 @@ def detect(
       settings: the estimator's numbers; None takes the defaults.
 
     Returns:
-      A `Detection`: score and stderr in nats, heatmap [H, W] in nats per pixel.
+      A `Detection`: score and stderr of a block, heatmap [H, W] by pixel; in nats with
+      a true likelihood score and no emphasis.
 
     Raises:
       ValueError: if y has another shape or is not finite, noise_std is not positive, or

@@ -22,7 +22,7 @@ EXACT_ROWS = 2048  # and A A^T is diagonalised in blocks of up to that many rows
 STORED_WEIGHTS = 2**26  # up to 256 MiB of weights are held, more are computed
 
 
-class _Beam(Operator):
+class Beam(Operator):
     """CT of any geometry: a subclass says where pixels land and calls `_hold`.
 
     The size decides how A is held; the numbers agree. A small A (`DENSE_ENTRIES`;

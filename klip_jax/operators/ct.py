@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from jax import Array
 
 from klip_jax.operators.base_ct import (
-    _Beam,
+    Beam,
     check_detectors,
     check_image,
     check_positive,
@@ -21,7 +21,7 @@ from klip_jax.operators.base_ct import (
 )
 
 
-class ParallelBeam(_Beam):
+class ParallelBeam(Beam):
     """Parallel-beam CT: y[k, d] = mean over bin d of the line integrals of x at view k.
 
     View k has the angle t = k * span / views; a pixel at (u, v) = (right, up) from the

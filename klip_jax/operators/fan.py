@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array, lax
 
 from klip_jax.operators.base_ct import (
-    _Beam,
+    Beam,
     check_detectors,
     check_image,
     check_positive,
@@ -25,7 +25,7 @@ from klip_jax.operators.base_ct import (
 )
 
 
-class FanBeam(_Beam):
+class FanBeam(Beam):
     """Fan-beam CT: y[k, d] = mean over bin d of the line integrals of x at view k.
 
     At the angle t the source is at (u, v) = source_distance * (sin t, -cos t) from the
