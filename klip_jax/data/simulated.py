@@ -165,10 +165,36 @@ def load(
     Raises:
       ValueError: if there are too few images or a group is unknown; and as `npz.load`.
     """
+    known = npz.load(file=file, split=split, root=root, offset=offset, scale=scale)
+    kind = Kind(contrast=tuple(contrast))
+    return insert(known, greys, groups, per_group=per_group, seed=seed, kind=kind)
+
+
+def insert(
+    known: ImageSet,
+    greys: tuple[float, float],
+    groups: tuple[str, ...] = ("lesion",),
+    *,
+    per_group: int,
+    seed: int = 0,
+    kind: Kind = DEFAULT,
+) -> ImageSet:
+    """Choose images and put an anomaly into all but the first `per_group`.
+
+    Args:
+      known: images without anomalies.
+      greys, groups, per_group, seed: of `load`.
+      kind: see `Kind`.
+
+    Returns:
+      An `ImageSet` with masks and eligible tissue.
+
+    Raises:
+      ValueError: if there are too few images or a group is unknown.
+    """
     for group in groups:
         if group not in KINDS:
             raise ValueError(f"data.groups: no {group!r}; choose of {sorted(KINDS)}")
-    known = npz.load(file=file, split=split, root=root, offset=offset, scale=scale)
     eligible = np.asarray(jax.vmap(lambda x: tissue(x, greys))(known.images))
     fit = np.flatnonzero(eligible.sum((1, 2)) >= 30)
     count = (1 + len(groups)) * per_group
@@ -178,7 +204,6 @@ def load(
             f"greys {greys}, there are {len(fit)}"
         )
     chosen = np.random.default_rng(seed).permutation(fit)[:count]
-    kind = Kind(contrast=tuple(contrast))
     parts = []
     for i, index in enumerate(np.split(chosen, 1 + len(groups))):
         part = known.take(index)._replace(eligible=eligible[index])
