@@ -12,6 +12,7 @@ The map of the package, in the order data takes:
     samplers     ancestral, ddim, heun, resampling, ...; `sample` drives them
     kl           the KL along a trajectory and over many noise levels at once
     calibration  what to expect when nothing is wrong
+    release      the KLIP release: its scoring, its backends
     detectors    klip, and the controls it must beat
     run, report  many images, with nothing lost; metrics, figures, a page
 """

@@ -16,7 +16,7 @@ priors
 guidance
 samplers sample kl
 data checkpoint convert metrics page parallel testing
-calibration
+calibration release
 detectors
 build default_config results workdir
 comparison evaluation figures job train
