@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import app, flags
-from aurocs import aurocs
+from aurocs import aurocs, image_scores
 from tqdm import tqdm
 
 from klip_jax import checkpoint, train
@@ -187,16 +187,24 @@ def probabilities(params, operator, key, x):
 
 
 def evaluate(params, operator, images):
-    """Return {"all" or group: both AUROCs with bootstrap intervals}."""
+    """Return {"all" or group: both AUROCs with intervals, and the power}.
+
+    The power is the share of a group above the 95 % quantile of the images without an
+    anomaly.
+    """
     keys = jax.random.split(jax.random.key(FLAGS.seed), len(images.ids))
     pairs = zip(keys, images.images, strict=True)
     maps = np.stack([probabilities(params, operator, *pair) for pair in pairs])
-    groups = np.array(images.groups)
+    groups, scores = np.array(images.groups), image_scores(maps)
+    alarm = np.quantile(scores[groups == "id"], 0.95)
     found = {"all": aurocs(maps, images)}
     for group in dict.fromkeys(images.groups):
         if group != "id":
             some = np.flatnonzero((groups == group) | (groups == "id"))
             found[group] = aurocs(maps[some], images.take(some))
+            found[group]["power at 5 %"] = float(
+                np.mean(scores[groups == group] > alarm)
+            )
     return found
 
 
