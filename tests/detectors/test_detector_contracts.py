@@ -19,6 +19,7 @@ from klip_jax import detectors, metrics, sde
 from klip_jax.detectors import (
     base,
     diffpath,
+    klip_release,
     msma,
     noised_reconstruction,
     sinogram_error,
@@ -69,6 +70,11 @@ def path(key, x, prior, operator):
     return diffpath.features(x, prior, PATH)
 
 
+def release(key, x, prior, operator):
+    y = measure(key, operator, x)
+    return klip_release.maps(key, y, operator, prior, samples=3, steps=25)
+
+
 def judge_noised(reference, found):
     statistics = base.level_statistics(reference)
     maps = jax.vmap(lambda errors: base.z_score(errors, *statistics))(found)
@@ -84,6 +90,13 @@ def judge_sinogram(reference, found):
 
 def judge_subsets(reference, found):
     return found.variance.mean((1, 2)), found.variance
+
+
+@jax.jit
+def judge_release(reference, found):
+    of = functools.partial(klip_release.detection, config="chaos_padis_image")
+    detections = jax.vmap(of)(found)
+    return detections.score, detections.heatmap
 
 
 @jax.jit
@@ -131,6 +144,12 @@ CASES = {
         judge_subsets,
         ((8, 8), SHAPE),
         subset_variance.network_calls(8, subsets=4),
+    ),
+    "klip_release": Case(
+        release,
+        judge_release,
+        ((3, 2, 8, 8), SHAPE),
+        klip_release.network_calls(samples=3, steps=25),
     ),
     "msma": Case(lengths, judge_lengths, ((6,), (4, 4, 6)), msma.network_calls(6)),
     "diffpath": Case(path, judge_path, ((6,),), diffpath.network_calls(10)),
