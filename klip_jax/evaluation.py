@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from klip_jax import metrics
+from klip_jax import diagnosis, metrics
 from klip_jax.results import ImageResult, map_controls, score_controls
 
 TEMPLATE = "position_template"
@@ -32,8 +32,8 @@ def evaluate(results: Sequence[ImageResult], block: int) -> dict:
       `controls`: the same by name, with `difference_localization` and
       `difference_detection`, ours minus theirs on the same resamples; `control_wins`:
       names by question; `groups`: the same two of each anomalous group against "id";
-      `aupr`, `fpr95_ood_pos`, `fpr95_id_pos`, `pixel`, `counts`, `bad_images`,
-      `left_out`: sentences.
+      `misfit`: see `diagnosis`; `aupr`, `fpr95_ood_pos`, `fpr95_id_pos`, `pixel`,
+      `counts`, `bad_images`, `left_out`: sentences.
 
     Raises:
       ValueError: if `block` does not divide an image.
@@ -50,6 +50,8 @@ def evaluate(results: Sequence[ImageResult], block: int) -> dict:
     _pixels(found, left_out, good)
     _detection(found, left_out, [r for r in good if r.group])
     _psnr(found, left_out, [r for r in good if "truth" in r.arrays])
+    if misfit := diagnosis.misfit(good):
+        found["misfit"] = misfit
     found["controls"] = {name: c for name, c in found["controls"].items() if c}
     found["control_wins"] = {
         question: [

@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from klip_jax import comparison, figures, page
+from klip_jax import comparison, diagnosis, figures, page
 from klip_jax.checkpoint import write_atomically
 from klip_jax.evaluation import evaluate
 from klip_jax.results import (
@@ -148,25 +148,9 @@ def _headline(metrics, results):
     for question in comparison.QUESTIONS:
         sentence, lost = comparison.verdict(metrics, question)
         lines.append(page.paragraph(sentence, "verdict lost" if lost else "verdict"))
-    lines.append(page.paragraph(_alarms(results)))
+    lines.append(page.paragraph(diagnosis.alarms_sentence(results)))
+    lines.append(page.paragraph(diagnosis.misfit_sentence(metrics.get("misfit"))))
     return "\n".join(filter(None, lines))
-
-
-def _alarms(results):
-    """Count p < 0.05 on both sides: the first is a check of the reference law."""
-    sides = {
-        "in-distribution images": [r for r in results if r.group == "id"],
-        "anomalous images": [r for r in results if r.group not in ("", "id")],
-        "images": [r for r in results if not r.group],
-    }
-    found = []
-    for name, images in sides.items():
-        p = np.array([r.p_value for r in images])
-        p = p[np.isfinite(p)]
-        if p.size:
-            law = f" ({0.05 * p.size:.1f} expected)" if name.startswith("in") else ""
-            found.append(f"{np.sum(p < 0.05)} of {p.size} {name}{law}")
-    return f"At p < 0.05 it flags {' and '.join(found)}." if found else ""
 
 
 def _groups(metrics):

@@ -60,8 +60,9 @@ class ImageResult(NamedTuple):
         `blocks` [K, 3, H/b, W/b], the integrand by level (`kl.MAPS`, nats); `mean` and
         `std` of the reconstruction and the `naive` inversion [H, W, C]. Controls:
         `control_<name>` [H, W] and `control_score_<name>` [], bigger is more
-        out-of-distribution. Where known: `truth` [H, W, C]; `mask` (the anomaly),
-        `eligible` and `body` [H, W]; `patient`, a string array [].
+        out-of-distribution. Where known: `misfit` [], see `klip.Estimate`; `truth`
+        [H, W, C]; `mask` (the anomaly), `eligible` and `body` [H, W]; `patient`, a
+        string array [].
     """
 
     image_id: str

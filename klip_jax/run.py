@@ -188,6 +188,7 @@ def _result(job, i, out, seconds):
         "blocks": found.levels.blocks,
         "mean": found.mean,
         "std": found.std,
+        "misfit": found.misfit,
         "naive": naive,
     }
     for name, control in simple.items():

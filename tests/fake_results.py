@@ -46,6 +46,7 @@ def fake_result(
         "levels": SIGMAS,
         "blocks": bump[:, None, None, None] * gain * blocks,
         "mean": np.clip(mean, 0, 1)[..., None],
+        "misfit": rng.chisquare(500) / 500,
         "std": 0.02 * np.abs(noise(0.02))[..., None],
         "naive": (truth + 0.08 * noise(0.006))[..., None],
         "control_intensity": mean,

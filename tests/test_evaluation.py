@@ -36,6 +36,8 @@ def test_all_that_is_known_is_there(found):
     }
     assert found["pixel"]["region"] == found["localization_region"] == "eligible"
     assert found["psnr"]["value"] > 20
+    low, value, high = (found["misfit"][k] for k in ("low", "value", "high"))
+    assert 0.8 < low < value < high < 1.2
     assert not any("PSNR" in s for s in found["left_out"])
 
 

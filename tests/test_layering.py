@@ -19,6 +19,7 @@ data checkpoint convert metrics page parallel testing
 calibration release
 detectors
 build default_config results workdir
+diagnosis
 comparison evaluation figures job train
 job
 run run_train

@@ -49,6 +49,15 @@ def test_page_and_figures(tmp_path):
     )
     for said in ("position template", "ours minus theirs", "p &lt; 0.05", "whole body"):
         assert said in page
+    assert "energy of the noise (median;" in page and "geometry" not in page
+
+
+@pytest.mark.parametrize(("misfit", "said"), [(9.0, "geometry"), (0.1, "is larger")])
+def test_data_that_do_not_fit_are_named(tmp_path, quick, misfit, said):
+    page = write(tmp_path, fake_set(2, misfit=misfit))
+    assert said in page
+    without = write(tmp_path, fake_set(2, misfit=None))
+    assert "energy of the noise" not in without
 
 
 def test_hostile_text_is_escaped(tmp_path):

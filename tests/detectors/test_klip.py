@@ -8,6 +8,7 @@ from klip_jax import Detection, Settings, detect, kl
 from klip_jax.detectors import klip
 from klip_jax.operators.ct import ParallelBeam
 from klip_jax.operators.identity import Identity
+from klip_jax.operators.mri import Cartesian
 from klip_jax.priors.analytic import Gaussian
 from klip_jax.samplers.resampling import resampling
 
@@ -116,6 +117,26 @@ def test_network_calls_are_counted():
     jax.block_until_ready(found)
     jax.effects_barrier()
     assert len(calls) == settings.network_calls == 3 * (2 + 2 * 2)
+
+
+@pytest.mark.parametrize("operator", [Identity(SHAPE), Cartesian(SHAPE)], ids=repr)
+def test_the_misfit_is_1_under_the_model(operator):
+    """Exactly, as the sampler is exact for a white prior; in complex data too."""
+    prior = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(256), jnp.full(256, 0.01))
+
+    def one(key, noise_std):
+        key_x, key_noise, key = jax.random.split(key, 3)
+        y = operator(prior.sample(key_x))
+        noise = jax.random.normal(key_noise, (*y.shape, 2)) @ jnp.array([1, 1j])
+        y = y + noise_std * (noise if jnp.iscomplexobj(y) else noise.real)
+        return klip.estimate(key, y, operator, 0.1, prior, SETTINGS).misfit
+
+    one = jax.jit(jax.vmap(one, (0, None)))
+    keys = jax.random.split(jax.random.key(0), 32)
+    right = one(keys, 0.1)
+    stderr = right.std() / np.sqrt(len(keys))
+    assert abs(right.mean() - 1) < 4 * stderr < 0.1
+    assert one(keys, 0.3).mean() > 2
 
 
 def test_the_first_bad_step_is_reported(monkeypatch):

@@ -1,0 +1,102 @@
+"""How many network calls are needed: both AUROCs against samples, steps and levels.
+
+    python experiments/calls.py --images=slices|phantoms [--per_group=30]
+
+Around the config's estimator one number changes at a time: N posterior samples, T steps
+of their sampler, K noise levels of the window, and whether each noise draw is used with
+both signs. Tuning images and keys are the same for every row (`choose_settings.py`).
+Prints one JSON object and writes results/calls_<images>.md. About 10 seconds an image
+on one core.
+"""
+
+import json
+from pathlib import Path
+
+import choose_settings
+import jax
+import numpy as np
+from absl import app, flags
+from aurocs import aurocs
+from tqdm import tqdm
+
+from klip_jax import kl, sde
+from klip_jax.build import load_prior
+from klip_jax.checkpoint import write_atomically
+from klip_jax.detectors import klip
+from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
+from klip_jax.operators.ct import ParallelBeam
+from klip_jax.workdir import shipped
+
+FLAGS = flags.FLAGS
+CHANGES = {
+    "samples": (3, 4, 8, 12),
+    "steps": (5, 10, 40),
+    "levels": (2, 3, 10),
+}
+NOISE_STD = 0.1
+
+
+def main(_):
+    weights = FLAGS.weights or choose_settings.WEIGHTS[FLAGS.images]
+    prior, _ = load_prior(shipped(weights, "phantom_ct.safetensors"))
+    images, operator = choose_settings.load(), ParallelBeam((64, 64, 1))
+    own = klip.Settings()
+    if FLAGS.images == "phantoms":
+        own = own._replace(map="coherent", emphasis=1.0, window=(0.02, 0.1), levels=4)
+    rows = [(own, (1.0, -1.0)), (own, (1.0,))]
+    for name, values in CHANGES.items():
+        rows += [(own._replace(**{name: value}), (1.0, -1.0)) for value in values]
+    found = []
+    for settings, signs in tqdm(rows, unit="setting"):
+        maps = [
+            np.asarray(heatmap(prior, operator, key, x, settings, signs))
+            for key, x in zip(
+                jax.random.split(jax.random.key(FLAGS.seed), len(images.ids)),
+                images.images,
+                strict=True,
+            )
+        ]
+        row = {k: getattr(settings, k) for k in CHANGES} | {"signs": len(signs)}
+        levels = settings.levels * len(signs)
+        row["network_calls"] = settings.samples * (settings.steps + levels)
+        found.append(row | aurocs(maps, images))
+    found.sort(key=lambda row: row["network_calls"])
+    path = Path(__file__).resolve().parent / "results" / f"calls_{FLAGS.images}.md"
+    write_atomically(path, markdown(found).encode())
+    print(json.dumps({"images": FLAGS.images, "rows": found}))
+
+
+@jax.jit(static_argnames=("settings", "signs"))
+def heatmap(prior, operator, key, x, settings, signs):
+    key_noise, key_samples, key_levels = jax.random.split(key, 3)
+    y = operator(x) + NOISE_STD * jax.random.normal(key_noise, operator.out_shape)
+    likelihood = ConditionalGaussian(operator, y, NOISE_STD)
+    found = kl.levels_kl(
+        key_levels,
+        prior,
+        likelihood,
+        klip.posterior_samples(key_samples, likelihood, prior, settings).x,
+        sde.log_levels(settings.levels, *settings.window),
+        scale=settings.scale,
+        emphasis=settings.emphasis,
+        signs=signs,
+    )
+    return found.heatmap[kl.MAPS.index(settings.map)]
+
+
+def markdown(rows):
+    """Return the rows as a table, the cheapest first."""
+    names = ("network_calls", *CHANGES, "signs")
+    questions = ("localization_auroc", "detection_auroc")
+    head = [name.replace("_", " ") for name in (*names, *questions)]
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    for row in rows:
+        cells = [str(row[name]) for name in names]
+        for question in questions:
+            cells.append("{value:.3f} [{low:.3f}, {high:.3f}]".format(**row[question]))
+        lines.append(" | ".join(cells))
+    return "\n".join(f"| {line} |" for line in lines) + "\n"
+
+
+if __name__ == "__main__":
+    app.run(main)
