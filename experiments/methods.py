@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from klip_jax import kl, sde
-from klip_jax.detectors import diffpath, klip, msma
+from klip_jax.detectors import diffpath, klip, klip_release, msma
 from klip_jax.detectors import noised_reconstruction as noised
 from klip_jax.detectors import sinogram_error as sinogram
 from klip_jax.detectors.base import level_statistics, z_score
@@ -20,6 +20,9 @@ from klip_jax.detectors.controls import controls
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 
 OURS = "KLIP as configured (y)"
+RELEASED = "KLIP as released"
+# At 64 pixels its fourth config has the window and the blocks of the third.
+RELEASES = ("chaos_song_image", "chaos_song_dataset", "chaos_padis_image")
 LEVELS = (0.05, 0.1, 0.2, 0.4, 0.8)  # that reconstructions start from, image units
 STEPS = 10  # of each reconstruction
 MSMA = tuple(float(s) for s in np.geomspace(0.01, 1.0, 10))
@@ -32,7 +35,7 @@ def record(prior, operator, key, x, eligible, noise_std, settings):
     y = operator(x) + noise_std * jax.random.normal(key_noise, operator.out_shape)
     likelihood = ConditionalGaussian(operator, y, noise_std)
     key_samples, key_levels = jax.random.split(key)
-    keys = jax.random.split(key_rest, 4)
+    keys = jax.random.split(key_rest, 5)
     chains = klip.posterior_samples(key_samples, likelihood, prior, settings)
     mean, std = chains.x.mean(0), chains.x.std(0)
     levels = sde.log_levels(settings.levels, *settings.window)
@@ -66,6 +69,11 @@ def record(prior, operator, key, x, eligible, noise_std, settings):
     residual = y - jax.vmap(operator)(chains.x)
     misfit = jnp.sum(residual**2) / (settings.samples * noise_std**2)
     features = {"KL + half the misfit (y)": raw[0].sum() + 0.5 * misfit}
+    released = klip_release.maps(keys[4], y, operator, prior)
+    for config in RELEASES:
+        found = klip_release.detection(released, config)
+        maps[f"{RELEASED}, {config} (y)"] = found.heatmap
+        features[f"{RELEASED}, {config} (y)"] = found.score
     levels = jnp.asarray(LEVELS)
     for name, image, key in (("x^", mean, keys[0]), ("x", x, keys[1])):
         found = noised.errors(key, image, prior, levels, steps=STEPS)
@@ -90,6 +98,8 @@ def record(prior, operator, key, x, eligible, noise_std, settings):
 def network_calls(name, settings):
     """Return the network calls an image costs, those of the posterior samples too."""
     sampler = settings.samples * settings.steps
+    if name.startswith(RELEASED):
+        return klip_release.network_calls()
     own = {
         "KL": settings.network_calls - sampler,
         "control": 0,
@@ -110,14 +120,15 @@ def fitted(reference, features, block):
     """Return (maps {name: [N, H, W]}, scores {name: [N]}) of features of N images.
 
     Args:
-      reference: {name: features of in-distribution images [M, ...]}.
+      reference: {name: features of in-distribution images [M, ...]}; a feature that is
+        not there is a score itself.
       features: {name: features of the images [N, ...]}.
       block: side of the blocks of block features.
     """
     maps, scores = {}, {}
     for name, found in features.items():
-        own = reference[name]
-        if name.startswith("KL + "):
+        own = reference.get(name)
+        if own is None:
             scores[name] = np.asarray(found)
         elif name.startswith(("DDPM-OOD", "sinogram error")):
             law = level_statistics(own)
