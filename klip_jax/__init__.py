@@ -6,7 +6,7 @@ The map of the package, in the order data takes:
 
     types        the vocabulary: Denoiser, LinearOperator, Likelihood, Sampler, ...
     data         phantoms and readers of image sets
-    operators    y = A x: ct, mri, blur, superres, mask, dct, identity
+    operators    y = A x: ct, radial, mri, blur, superres, mask, dct, identity
     nets, priors a network wrapped as a denoiser D(x, sigma); analytic priors
     guidance     approximations of the likelihood score grad log p(y | x_sigma)
     samplers     ancestral, ddim, heun, resampling, ...; `sample` drives them
