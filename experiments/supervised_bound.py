@@ -110,7 +110,8 @@ def phantoms(operator):
 
 def slices(operator):
     """Return the task on abdominal CT with simulated anomalies."""
-    known = npz.load(file="abdomen_ct_64.npz", split="train", **GREYS)
+    train_split = dict(file="abdomen_ct_64.npz", split="train", **GREYS)
+    known = npz.load(part=(0.0, 0.9), **train_split)
     kinds = tuple(simulated.KINDS.values())
 
     def healthy(key, image, eligible):
@@ -128,13 +129,13 @@ def slices(operator):
         )
         return reconstruction(operator, keys[4], image), mask
 
-    held_out = len(known.ids) - len(known.ids) // 10
-    tuning = simulated.insert(
-        known.take(range(held_out, len(known.ids))),
-        TISSUE,
-        tuple(simulated.KINDS),
+    tuning = simulated.load(
+        part=(0.9, 1.0),
+        greys=TISSUE,
+        groups=tuple(simulated.KINDS),
         per_group=FLAGS.per_group,
         seed=FLAGS.seed,
+        **train_split,
     )
     test = npz.load(
         file="abdomen_ood_64.npz",
@@ -142,7 +143,7 @@ def slices(operator):
         per_group=FLAGS.per_group,
         **GREYS,
     )
-    source = Source(example, (jnp.asarray(known.images[:held_out]), operator))
+    source = Source(example, (jnp.asarray(known.images), operator))
     weights = FLAGS.weights or "checkpoints/abdomen_ct_64.safetensors"
     return Task(source, tuning, test, weights)
 

@@ -23,6 +23,7 @@ def load(
     groups: tuple[str, ...] = (),
     per_group: int = 0,
     split: str = "",
+    part: tuple[float, float] = (0.0, 1.0),
     offset: float = 0.0,
     scale: float = 255.0,
     shrink: int = 1,
@@ -38,6 +39,9 @@ def load(
       per_group: first so many images of each group; 0 for all.
       split: "train" or "test" to keep only that part of `images`; empty for all, and
         for groups.
+      part: shares of that split, in the order of the file, between which to keep its
+        patients (its images, where patients are not known); for `images` only. A prior
+        trained on (0, 0.9) leaves (0.9, 1) to choose settings on.
       offset, scale: grey values that become 0, and the range that becomes 1.
       shrink: side of the squares of pixels that become one, their mean; a mask is what
         fills at least half of one.
@@ -55,13 +59,15 @@ def load(
     """
     path = _find(root, file)
     arrays = _shrunk(read_arrays(path), shrink, path)
-    for name, value in (("split", split), ("healthy", healthy)):
+    part = tuple(part)
+    only = {"split": split, "healthy": healthy, "part": part != (0, 1) and part}
+    for name, value in only.items():
         if groups and value:
             raise ValueError(f"data.{name}={value!r} is for `images`, not for groups")
     if groups:
         found = _grouped(arrays, path, groups, per_group, offset, scale)
     else:
-        found = _plain(arrays, path, per_group, split, healthy, offset, scale)
+        found = _plain(arrays, path, per_group, split, part, healthy, offset, scale)
     return found if inside is None else _with_body(found, inside)
 
 
@@ -130,7 +136,7 @@ def _find(root, file):
     return path
 
 
-def _plain(arrays, path, per_group, split, healthy, offset, scale):
+def _plain(arrays, path, per_group, split, part, healthy, offset, scale):
     if "images" not in arrays:
         raise ValueError(f"{path}: no array 'images'; it has {sorted(arrays)}")
     if split not in ("", "train", "test"):
@@ -144,14 +150,25 @@ def _plain(arrays, path, per_group, split, healthy, offset, scale):
         if healthy not in arrays:
             raise ValueError(f"{path}: no array {healthy!r}; it has {sorted(arrays)}")
         keep &= arrays[healthy] == 0
-    index = np.flatnonzero(keep)
+    patients = arrays.get("patient")
+    index = _part(np.flatnonzero(keep), patients, part)
     index = index[:per_group] if per_group else index
     images = scaled(arrays["images"][index], offset, scale, str(path))
     ids = tuple(f"{path.stem}_{i:05d}" for i in index)
-    patients = arrays.get("patient")
     if patients is not None:
         patients = tuple(str(patients[i]) for i in index)
     return ImageSet(images, ids, ("id",) * len(ids), patients=patients)
+
+
+def _part(index, patients, part):
+    """Keep the images of the patients between two shares of all, in order."""
+    low, high = part
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"data.part={part}: give shares with 0 <= first < last <= 1")
+    names = index if patients is None else patients[index]
+    _, first, own = np.unique(names, return_index=True, return_inverse=True)
+    share = np.argsort(np.argsort(first))[own] / max(1, len(first))
+    return index[(low <= share) & (share < high)]
 
 
 def _shrunk(arrays, shrink, path):

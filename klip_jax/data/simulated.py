@@ -144,6 +144,7 @@ def load(
     seed: int = 0,
     contrast: tuple[float, float] = DEFAULT.contrast,
     split: str = "train",
+    part: tuple[float, float] = (0.0, 1.0),
     root: str = "",
     offset: float = 0.0,
     scale: float = 255.0,
@@ -151,7 +152,7 @@ def load(
     """Read images and put an anomaly into all but the first `per_group`.
 
     Args:
-      file, split, root, offset, scale: of `npz.load`.
+      file, split, part, root, offset, scale: of `npz.load`.
       greys: of the tissue that may hold one; images with fewer than 30 such pixels are
         passed over.
       groups: names in `KINDS`; the group "id" comes before them.
@@ -165,36 +166,11 @@ def load(
     Raises:
       ValueError: if there are too few images or a group is unknown; and as `npz.load`.
     """
-    known = npz.load(file=file, split=split, root=root, offset=offset, scale=scale)
-    kind = Kind(contrast=tuple(contrast))
-    return insert(known, greys, groups, per_group=per_group, seed=seed, kind=kind)
-
-
-def insert(
-    known: ImageSet,
-    greys: tuple[float, float],
-    groups: tuple[str, ...] = ("lesion",),
-    *,
-    per_group: int,
-    seed: int = 0,
-    kind: Kind = DEFAULT,
-) -> ImageSet:
-    """Choose images and put an anomaly into all but the first `per_group`.
-
-    Args:
-      known: images without anomalies.
-      greys, groups, per_group, seed: of `load`.
-      kind: see `Kind`.
-
-    Returns:
-      An `ImageSet` with masks and eligible tissue.
-
-    Raises:
-      ValueError: if there are too few images or a group is unknown.
-    """
     for group in groups:
         if group not in KINDS:
             raise ValueError(f"data.groups: no {group!r}; choose of {sorted(KINDS)}")
+    where = dict(file=file, split=split, part=part, root=root)
+    known = npz.load(**where, offset=offset, scale=scale)
     eligible = np.asarray(jax.vmap(lambda x: tissue(x, greys))(known.images))
     fit = np.flatnonzero(eligible.sum((1, 2)) >= 30)
     count = (1 + len(groups)) * per_group
@@ -204,6 +180,7 @@ def insert(
             f"greys {greys}, there are {len(fit)}"
         )
     chosen = np.random.default_rng(seed).permutation(fit)[:count]
+    kind = Kind(contrast=tuple(contrast))
     parts = []
     for i, index in enumerate(np.split(chosen, 1 + len(groups))):
         part = known.take(index)._replace(eligible=eligible[index])

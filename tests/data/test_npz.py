@@ -84,6 +84,26 @@ def test_healthy_images_and_their_body(tmp_path):
         npz.load(**settings, groups=("id",))
 
 
+def test_a_part_is_held_out_by_patient(tmp_path):
+    patient = np.array(["b"] * 3 + ["a"] * 5 + ["c", "d"])
+    images = np.zeros((10, 4, 4), np.uint8)
+    np.savez(tmp_path / "p.npz", images=images, patient=patient, split=np.zeros(10))
+    np.savez(tmp_path / "q.npz", images=images)
+
+    def load(part, file="p.npz", **settings):
+        found = npz.load(file=file, root=str(tmp_path), part=part, **settings)
+        return found.ids if found.patients is None else found.patients
+
+    assert load((0, 0.5)) == ("b",) * 3 + ("a",) * 5
+    assert load((0.5, 1), split="train") == ("c", "d")
+    assert load((0.0, 0.9), "q.npz") == tuple(f"q_{i:05d}" for i in range(9))
+    assert load((0.9, 1.0), "q.npz") == ("q_00009",)
+    with pytest.raises(ValueError, match=r"data\.part=\(0\.9, 0\.1\): give shares"):
+        load((0.9, 0.1))
+    with pytest.raises(ValueError, match="is for `images`, not for groups"):
+        load((0.0, 0.9), groups=("id",))
+
+
 def test_the_root_may_be_in_the_environment(plain, monkeypatch):
     root, _ = plain
     monkeypatch.setenv("KLIP_DATA", str(root))
