@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 import klip_jax
 from klip_jax import checkpoint
+from klip_jax.convert import diffusers
 from klip_jax.priors.base import NetworkPrior
 
 
@@ -94,17 +95,22 @@ def load_prior(path) -> tuple[NetworkPrior, dict]:
     """Read released weights.
 
     Args:
-      path: a safetensors file of `checkpoint.save_weights`.
+      path: a safetensors file of `checkpoint.save_weights`, or a folder in Hugging Face
+        layout; see `convert.diffusers`.
 
     Returns:
       (prior, record): the denoiser and what the file says of itself.
 
     Raises:
-      FileNotFoundError: if there is no such file.
+      FileNotFoundError: if there is no such file, or one is missing in the folder.
       ValueError: if the file is broken or does not fit the network it names.
     """
-    params, record = checkpoint.load_weights(path)
+    is_folder = pathlib.Path(path).is_dir()
+    load = diffusers.load if is_folder else checkpoint.load_weights
+    params, record = load(path)
     net = build("nets", record["net"])
-    checkpoint.check_fit(path, params, empty_params(net, record["image_shape"]))
+    # A prior of patches has a network of smaller images, with more channels.
+    shape = record.get("net_shape", record["image_shape"])
+    checkpoint.check_fit(path, params, empty_params(net, shape))
     table = {k: record["errors"][k] for k in ("levels", "errors")}
     return build("priors", {**record["prior"], **table}, params, net), record

@@ -1,0 +1,1 @@
+"""Weights of others -> our parameter trees: {name: array} in, nested dicts out."""

@@ -1,0 +1,43 @@
+"""The saved inputs and outputs of the reference, and how far a network is from them."""
+
+import jax
+import numpy as np
+
+from klip_jax.build import build, empty_params
+from klip_jax.checkpoint import check_fit
+
+
+def network(converted):
+    """Return (net, params) of converted weights, which fit."""
+    params, record = converted
+    net = build("nets", record["net"])
+    shape = record.get("net_shape", record["image_shape"])
+    check_fit("converted", params, empty_params(net, shape))
+    return net, params
+
+
+def hwc(x):
+    """Move the channels of [..., C, H, W] to the end."""
+    return np.moveaxis(x, -3, -1)
+
+
+def gap(found, expected):
+    """Return the largest difference over the largest value."""
+    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    assert found.shape == expected.shape
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+def random_params(net, shape, seed=0):
+    """Return parameters none of which is zero, of about the size that keeps variance.
+
+    Norms stay near one.
+    """
+    rng = np.random.default_rng(seed)
+    leaves, structure = jax.tree.flatten(empty_params(net, shape))
+    found = []
+    for leaf in leaves:
+        fan_in = np.prod(leaf.shape[:-1]) or 1
+        spread = fan_in**-0.5 if len(leaf.shape) > 1 else 0.3
+        found.append(np.float32(spread * rng.standard_normal(leaf.shape)))
+    return jax.tree.unflatten(structure, found)
