@@ -5,9 +5,9 @@
 64x64 slices, 16 of 64 lines in Hermitian pairs with the centre, orthonormal FFT, noise
 of 0.01 per real component. Tumours and tumour-free slices of other patients, paired for
 height, are brain_ood_128; tumours are bright in FLAIR: plain intensity is the control
-to beat. No weights come with it yet; train them first, on the tumour-free slices of nine
-tenths of the training patients of brain_mri_lgg_128 (the others are to choose settings
-on), and put them where `prior.weights` says:
+to beat. No weights come with it yet; train them first, on the tumour-free slices of
+nine tenths of the training patients of brain_mri_lgg_128 (the others are to choose
+settings on), and put them where `prior.weights` says:
 
     python -m klip_jax.main --config=configs/brain_mri.py --mode=train
 """

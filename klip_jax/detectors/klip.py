@@ -96,8 +96,8 @@ class Estimate(NamedTuple):
     Attributes:
       levels: maps and block sums; see `kl.Levels`.
       mean, std: of the posterior samples [H, W, C].
-      misfit: mean over the samples of |y - A x|^2 / (noise_std^2 m) for m real numbers
-        in y. Where prior, operator and noise are right it is 1 on average.
+      misfit: mean over samples and measurements of (y - A x)^2 / noise_std^2. Where
+        prior, operator and noise are right it is 1 on average.
       first_bad_step: first step of any chain that was not finite, -1 if none.
     """
 
@@ -169,8 +169,7 @@ def estimate(
     first_bad = jnp.where(bad < 0, settings.steps, bad).min()
     first_bad = jnp.where(first_bad == settings.steps, -1, first_bad)
     residual = y - jax.vmap(operator)(chains.x)
-    parts = 2 if jnp.iscomplexobj(y) else 1
-    misfit = jnp.mean(jnp.abs(residual) ** 2) / (parts * noise_std**2)
+    misfit = jnp.mean(residual**2) / noise_std**2
     return Estimate(levels, chains.x.mean(0), chains.x.std(0), misfit, first_bad)
 
 
