@@ -8,6 +8,9 @@
 --mode=calibrate  only the reference law
 --mode=report     rewrite the report of a workdir
 --mode=train      train the config's prior
+--mode=convert    weights or data of others, --source, into a file of ours, --target:
+                  a folder or hub id of diffusers, a checkpoint of EDM, PaDIS (--patch,
+                  --pad) or score_sde (--size), the .npy files of the KLIP release
 """
 
 import os
@@ -29,7 +32,7 @@ import jax  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
 import klip_jax  # noqa: E402
-from klip_jax import run, run_train, workdir  # noqa: E402
+from klip_jax import run, run_convert, run_train, workdir  # noqa: E402
 from klip_jax.job import prepare  # noqa: E402
 from klip_jax.report import finish  # noqa: E402
 
@@ -37,9 +40,11 @@ FLAGS = flags.FLAGS
 _DEFAULT = str(Path(klip_jax.__file__).parent / "default_config.py")
 config_flags.DEFINE_config_file("config", None, "The experiment, a file.")
 flags.DEFINE_string("workdir", "", "Where results go; default runs/<config name>.")
-flags.DEFINE_enum(
-    "mode", "detect", ["detect", "train", "calibrate", "report"], "What to do."
-)
+_MODES = ["detect", "train", "calibrate", "report", "convert"]
+flags.DEFINE_enum("mode", "detect", _MODES, "What to do.")
+for _name, _value in run_convert.Request._field_defaults.items():
+    _define = flags.DEFINE_integer if isinstance(_value, int) else flags.DEFINE_string
+    _define(_name, _value, "Of --mode=convert; see klip_jax.run_convert.Request.")
 
 
 def main() -> int:
@@ -57,6 +62,9 @@ def main() -> int:
             workdir.read_config(folder)
             _report(folder)
             return 0
+        elif FLAGS.mode == "convert":
+            _convert(settings)
+            return 0
         else:
             start = _announce(prepare(settings, folder), FLAGS.mode)
     except (ValueError, OSError) as error:
@@ -70,8 +78,10 @@ def _parse():
     named = [a for a in sys.argv[1:] if a.lstrip("-").split("=")[0] == "config"]
     if not named:
         sys.argv.insert(1, f"--config={_DEFAULT}")
-    elif "=" in named[0] and not Path(named[0].split("=", 1)[1]).is_file():
-        raise FileNotFoundError(f"{named[0]}: no such file; configs/ holds some")
+    elif "=" in named[0]:
+        path, _ = _file_and_variant(named[0].split("=", 1)[1])
+        if not path.is_file():
+            raise FileNotFoundError(f"{named[0]}: no such file; configs/ holds some")
     try:
         extra = FLAGS(sys.argv)[1:]
     except (AttributeError, KeyError) as error:
@@ -80,16 +90,28 @@ def _parse():
         message = f"command line: the config has no setting {text}"
         raise ValueError(message) from None
     except (flags.Error, TypeError) as error:
-        raise ValueError(f"command line: {_one_line(error)}") from None
+        text = str(error)
+        if "Traceback" in text:
+            # That of a config; its own words are the last line.
+            text = text.rstrip().splitlines()[-1]
+        raise ValueError(f"command line: {' '.join(text.split())}") from None
     if extra:
         raise ValueError(
             f"command line: what is {extra[0]!r}? settings are --config.a=b"
         )
 
 
+def _file_and_variant(config):
+    """Split "configs/faces.py:inpaint"; most configs have one variant only, ""."""
+    file, colon, variant = config.rpartition(".py:")
+    return (Path(f"{file}.py"), variant) if colon else (Path(config), "")
+
+
 def _workdir():
-    path = Path(config_flags.get_config_filename(FLAGS["config"]))
-    name = "phantom_ct" if str(path) == _DEFAULT else path.stem
+    config = config_flags.get_config_filename(FLAGS["config"])
+    path, variant = _file_and_variant(config)
+    name = "phantom_ct" if config == _DEFAULT else path.stem
+    name += variant and f"_{variant}"
     return f"runs/{name}_train" if FLAGS.mode == "train" else f"runs/{name}"
 
 
@@ -137,6 +159,13 @@ def _announce_training(job):
     print(f"  training        {recipe.steps} steps of {recipe.batch} images")
     print(f"  results in      {job.folder}", flush=True)
     return lambda: print(f"weights: {run_train.train_prior(job)}")
+
+
+def _convert(settings):
+    names = run_convert.Request._fields
+    request = run_convert.Request(*(FLAGS[name].value for name in names))
+    path = run_convert.convert(request, weights=settings["prior"]["weights"])
+    print(f"{request.source} is now {path}")
 
 
 def _report(folder):

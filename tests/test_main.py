@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import tiny
 from klip_jax.checkpoint import load_weights
 from klip_jax.results import read_images
 
+FACES = Path(__file__).resolve().parent.parent / "configs" / "faces.py"
 CONFIG = """
 import json
 from ml_collections import ConfigDict
@@ -99,8 +101,9 @@ def test_absent_data_to_train_on(start, tmp_path):
     ("arguments", "words"),
     [
         (["--config=absent.py"], "--config=absent.py: no such file"),
+        ([f"--config={FACES}:clear"], "faces.py:clear: choose one of ['blur', 'inpa"),
         (["--config.noise_std=loud"], "could not convert string to float: 'loud'"),
-        (["--mode=guess"], "value should be one of <detect|train|calibrate|report>"),
+        (["--mode=guess"], "value should be one of <detect|train|calibrate|report|convert>"),
         (["--config.prior.weights=w"], "w: no such weights; train them"),
         (["--mode=report", "--workdir=none"], "none/config.json: no run here"),
         (["stray"], "what is 'stray'? settings are --config.a=b"),

@@ -1,0 +1,48 @@
+"""Scars on faces, behind a blur or a hole.
+
+    python -m klip_jax.main --config=configs/faces.py
+    python -m klip_jax.main --config=configs/faces.py:inpaint
+
+64x64 grey photographs, noise of 0.01: Gaussian blur of 2.25 pixels (9 at 256 pixels, as
+in the KLIP paper), or a hole of 24x24. Scars and other people's faces without one are
+faces_ood_64. Real people: never publish a single image. No weights come with it yet;
+train them first, on nine tenths of the train split of faces_gray_64 alone (the others
+are to choose settings on), and put them where `prior.weights` says:
+
+    python -m klip_jax.main --config=configs/faces.py --mode=train
+"""
+
+from klip_jax.default_config import get_config as default
+
+OPERATORS = dict(
+    blur=dict(name="blur.GaussianBlur", std=2.25),
+    inpaint=dict(name="mask.Box", top=29, left=13, height=24, width=24),
+)
+
+
+def get_config(degradation="blur"):
+    if degradation not in OPERATORS:
+        raise ValueError(f"faces.py:{degradation}: choose one of {sorted(OPERATORS)}")
+    config = default()
+    with config.unlocked():
+        config.data = dict(
+            name="npz.load",
+            file="faces_ood_64.npz",
+            groups=("id", "scar"),
+            per_group=50,
+            root="",
+            measurements="",
+        )
+        config.operator = OPERATORS[degradation]
+        config.noise_std = 0.01
+        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.1
+        config.estimator.window, config.estimator.levels = (0.02, 0.3), 5
+        config.prior.weights = "checkpoints/faces_gray_64.safetensors"
+        faces = dict(name="npz.load", file="faces_gray_64.npz", root="")
+        config.train.data = dict(split="train", part=(0.0, 0.9), **faces)
+        config.train.test = dict(split="test", per_group=128, **faces)
+        config.train.licence = "facial_expressions (muxspace): Apache-2.0; real people"
+        config.train.augment = dict(
+            shift=2.0, stretch=0.05, mirror=0.5, contrast=0.05, brightness=0.02
+        )
+    return config
