@@ -22,7 +22,7 @@ build default_config results workdir
 diagnosis
 comparison evaluation figures job train
 job
-run run_train
+run run_convert run_train
 report
 main
 """

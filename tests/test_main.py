@@ -103,7 +103,7 @@ def test_absent_data_to_train_on(start, tmp_path):
         (["--config=absent.py"], "--config=absent.py: no such file"),
         ([f"--config={FACES}:clear"], "faces.py:clear: choose one of ['blur', 'inpa"),
         (["--config.noise_std=loud"], "could not convert string to float: 'loud'"),
-        (["--mode=guess"], "value should be one of <detect|train|calibrate|report|convert>"),
+        (["--mode=guess"], "should be one of <detect|train|calibrate|report|convert>"),
         (["--config.prior.weights=w"], "w: no such weights; train them"),
         (["--mode=report", "--workdir=none"], "none/config.json: no run here"),
         (["stray"], "what is 'stray'? settings are --config.a=b"),

@@ -1,10 +1,11 @@
 """Models of the diffusers library: a folder in Hugging Face layout, or a hub id.
 
-    <folder>/[unet/]config.json, <folder>/[unet/]*.safetensors,
+    <folder>/[unet/]config.json, <folder>/[unet/]*.safetensors (or *.bin),
     <folder>/[scheduler/]scheduler_config.json
 
-Only `UNet2DModel` in pixel space. Its timesteps are those of the scheduler's betas, and
-it predicts the noise or the velocity of images in [-1, 1].
+Older repositories have pickled weights alone (.bin); those are read by `pickles`, which
+executes nothing. Only `UNet2DModel` in pixel space. Its timesteps are those of the
+scheduler's betas, and it predicts the noise or the velocity of images in [-1, 1].
 
 Reference: Ho et al. 2020, section 4 (linear betas); Nichol and Dhariwal 2021, eq. 17
 (cosine betas).
@@ -19,6 +20,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from klip_jax.convert import pickles
 from klip_jax.convert.base import Converted, flax_tree, record
 from klip_jax.nets.unet2d import UNet2DModel
 
@@ -41,15 +43,15 @@ def load(folder) -> Converted:
     """Read a folder in Hugging Face layout; nothing of it is executed.
 
     Args:
-      folder: with config.json and *.safetensors, in it or in its sub-folder unet.
+      folder: with config.json and the weights, in it or in its sub-folder unet.
 
     Returns:
       The parameters and record of `nets.unet2d.UNet2DModel`.
 
     Raises:
-      FileNotFoundError: if a file is absent; where there are only pickled weights
-        (.bin), with what to do.
-      ValueError: if a file is broken, or asks for something that we do not have.
+      FileNotFoundError: if a file is absent.
+      ValueError: if a file is broken, asks for something that we do not have, or wants
+        to execute something.
     """
     folder = pathlib.Path(folder)
     place = folder / "unet" if (folder / "unet" / "config.json").is_file() else folder
@@ -69,7 +71,8 @@ def download(hub_id: str, revision: str = "") -> pathlib.Path:
 
     Args:
       hub_id: "<owner>/<name>".
-      revision: a commit; "" takes the newest.
+      revision: a commit; "" takes the newest. The last part of the folder returned is
+        the commit that it was.
 
     Raises:
       ValueError: if huggingface_hub is not installed.
@@ -82,15 +85,15 @@ def download(hub_id: str, revision: str = "") -> pathlib.Path:
             f"{hub_id}: no such folder, and to download it the package "
             "huggingface_hub must be installed: pip install huggingface_hub"
         ) from None
-    # Pickled weights are not even downloaded.
-    patterns = ["*.json", "*.safetensors"]
+    place = {"repo_id": hub_id, "revision": revision or None}
     try:
+        files = huggingface_hub.list_repo_files(**place)
+        safe = any(name.endswith(".safetensors") for name in files)
+        patterns = ["*.json", "*.safetensors" if safe else "*.bin"]
         return pathlib.Path(
-            huggingface_hub.snapshot_download(
-                hub_id, revision=revision or None, allow_patterns=patterns
-            )
+            huggingface_hub.snapshot_download(**place, allow_patterns=patterns)
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of the network, in great variety
         raise OSError(f"{hub_id}: cannot be downloaded ({error})") from None
 
 
@@ -180,20 +183,32 @@ def _read_json(path):
 
 
 def _weights(place):
-    files = sorted(place.glob("*.safetensors"))
-    # A model in several files has an index; else variants (fp16, ema) lie beside it.
-    whole = [f for f in files if f.name == "diffusion_pytorch_model.safetensors"]
-    files = whole or [f for f in files if re.search(r"-\d+-of-\d+\.", f.name)] or files
-    if not files and list(place.glob("*.bin")):
-        raise FileNotFoundError(
-            f"{place}: only pickled weights (.bin); save them as safetensors with "
-            "diffusers: UNet2DModel.from_pretrained(...).save_pretrained(folder)"
-        )
+    files = _choose(place, "safetensors") or _choose(place, "bin")
     if not files:
-        raise FileNotFoundError(f"{place}: no *.safetensors file with the weights")
-    try:
-        return {k: v for file in files for k, v in load_file(file).items()}
-    except SafetensorError as error:
-        raise ValueError(
-            f"{files[0]}: not a readable safetensors file ({error})"
-        ) from None
+        raise FileNotFoundError(
+            f"{place}: no weights there, neither *.safetensors nor *.bin"
+        )
+    return {k: v for file in files for k, v in _read_weights(file).items()}
+
+
+def _choose(place, suffix):
+    """Return the files of the weights; variants (fp16, ema) lie beside them."""
+    files = sorted(place.glob(f"*.{suffix}"))
+    whole = [f for f in files if f.stem == "diffusion_pytorch_model"]
+    return (
+        whole or [f for f in files if re.search(r"-\d+-of-\d+$", f.stem)] or files[:1]
+    )
+
+
+def _read_weights(path):
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path}: not a readable safetensors file ({error})"
+            ) from None
+    found = pickles.load(path)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: holds no weights by name")
+    return pickles.arrays(found)

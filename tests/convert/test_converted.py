@@ -2,6 +2,7 @@
 
 import functools
 import json
+import pickle
 
 import golden
 import jax
@@ -105,11 +106,15 @@ def test_flat_folders_and_old_names(folder, tmp_path):
     check_same(diffusers.load(flat).params, params)
 
 
-def test_only_pickled_weights(folder):
-    folder, _ = folder
+def test_pickled_weights_execute_nothing(folder):
+    folder, params = folder
     weights = folder / "unet/diffusion_pytorch_model.safetensors"
-    weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(FileNotFoundError, match=r"only pickled weights \(.bin\); save"):
+    weights.unlink()
+    pickled = weights.with_suffix(".bin")
+    pickled.write_bytes(pickle.dumps(torch_arrays(params)))
+    check_same(diffusers.load(folder).params, params)
+    pickled.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(ValueError, match=r"not executed: it wants os\.system"):
         diffusers.load(folder)
 
 
@@ -148,7 +153,7 @@ def test_schedules():
         ("unet/config.json", "{}", "not the config of a UNet2DModel"),
         ("scheduler/scheduler_config.json", None, "it has the noise levels"),
         ("unet/diffusion_pytorch_model.safetensors", "{", "not a readable"),
-        ("unet/diffusion_pytorch_model.safetensors", None, "no [*].safetensors file"),
+        ("unet/diffusion_pytorch_model.safetensors", None, "no weights there"),
     ],
 )
 def test_broken_folders(folder, name, content, message):

@@ -1,0 +1,113 @@
+"""Weights and data of others, once and for all, into files of ours.
+
+What a source is shows in its name and its contents; see the modules of `convert`.
+"""
+
+import io
+import pathlib
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from klip_jax.build import build, empty_params
+from klip_jax.checkpoint import check_fit, save_weights, write_atomically
+from klip_jax.convert import diffusers, edm, release_data, score_sde
+from klip_jax.convert.base import Converted
+
+
+class Request(NamedTuple):
+    """What to convert.
+
+    Attributes:
+      source: a folder, a file, a hub id "<owner>/<name>", or the release's .npy files
+        separated by commas.
+      target: file to write; "" chooses its name.
+      size: side of the images, pixels, where the source does not say; 0 if it does.
+      patch, pad: pixels, for PaDIS only; see `priors.patches`.
+      revision: commit of a hub id; "" takes the newest and records it.
+    """
+
+    source: str = ""
+    target: str = ""
+    size: int = 0
+    patch: int = 56
+    pad: int = 24
+    revision: str = ""
+
+
+def convert(request: Request, *, weights: str = "") -> pathlib.Path:
+    """Convert `request.source` and return the file that was written.
+
+    Args:
+      request: see `Request`.
+      weights: the target of weights that have none, "" to name it after the source.
+
+    Raises:
+      ValueError, OSError: one sentence on what is wrong and what to do.
+    """
+    if not request.source:
+        raise ValueError(
+            "convert what? give --source=<folder, file or hub id>, for example "
+            "--source=google/ddpm-celebahq-256"
+        )
+    sources = request.source.split(",")
+    is_data = all(source.endswith(".npy") for source in sources)
+    chosen = request.target or ("" if is_data else weights)
+    target = pathlib.Path(chosen or _default_target(sources, is_data))
+    if target.exists():
+        raise ValueError(f"{target} exists; give another --target or delete it")
+    if is_data:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **release_data.load(sources))
+        write_atomically(target, buffer.getvalue())
+        return target
+    params, record = _weights(request)
+    net = build("nets", record["net"])
+    shape = record.get("net_shape", record["image_shape"])
+    check_fit(request.source, params, empty_params(net, shape))
+    save_weights(target, params, record, dtype="float32")
+    return target
+
+
+def _weights(request: Request) -> Converted:
+    path, size = pathlib.Path(request.source), request.size
+    if path.is_dir():
+        configs = path / "config.json", path / "unet" / "config.json"
+        if any(config.is_file() for config in configs):
+            return diffusers.load(path)
+        return score_sde.load(path, _known(size, path))
+    if not path.exists():
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", request.source) or path.suffix:
+            raise FileNotFoundError(f"{path}: no such file or folder to convert")
+        folder = diffusers.download(request.source, request.revision)
+        params, record = diffusers.load(folder)
+        found = {"source": request.source, "revision": folder.name}
+        return Converted(params, record | found)
+    if path.suffix in (".pkl", ".pt", ".pth", ".safetensors") or _is_edm(path):
+        patches = {"patch": request.patch, "pad": request.pad}
+        return edm.load(path, size=size, **patches)
+    return score_sde.load(path, _known(size, path))
+
+
+def _is_edm(path):
+    if path.suffix != ".npz":
+        return False
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return any("map_layer" in name for name in archive.files)
+    except (ValueError, OSError):
+        return False
+
+
+def _known(size, path):
+    if size < 1:
+        raise ValueError(
+            f"{path}: does not say how large its images are; give --size=512"
+        )
+    return size
+
+
+def _default_target(sources, is_data):
+    stem = re.sub(r"[^a-z0-9]+", "_", pathlib.Path(sources[0]).stem.lower()).strip("_")
+    return f"{stem}.npz" if is_data else f"checkpoints/{stem}.safetensors"
