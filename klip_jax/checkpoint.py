@@ -44,7 +44,8 @@ def load_weights(path) -> tuple[dict, dict]:
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path}: no such weights; train them with --mode=train"
+            f"{path}: no such weights; train them with --mode=train, or convert "
+            "those of others with --mode=convert"
         )
     try:
         with safe_open(path, framework="numpy") as file:

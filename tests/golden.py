@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+from flax import traverse_util
 
 from klip_jax.build import build, empty_params
 from klip_jax.checkpoint import check_fit
@@ -41,3 +42,18 @@ def random_params(net, shape, seed=0):
         spread = fan_in**-0.5 if len(leaf.shape) > 1 else 0.3
         found.append(np.float32(spread * rng.standard_normal(leaf.shape)))
     return jax.tree.unflatten(structure, found)
+
+
+def torch_arrays(params):
+    """Return our parameters with the names and layout of torch."""
+    flat = {}
+    for name, array in traverse_util.flatten_dict(params["params"], sep=".").items():
+        name, leaf = name.rsplit(".", 1)
+        for kind in ("blocks", "resnets", "attentions", "samplers", "to_out"):
+            name = name.replace(f"{kind}_", f"{kind}.")
+        array = np.asarray(array)
+        if leaf == "kernel":
+            array = array.T if array.ndim == 2 else array.transpose(3, 2, 0, 1)
+        leaf = leaf if leaf == "bias" else "weight"
+        flat[f"{name}.{leaf}"] = np.ascontiguousarray(array)
+    return flat

@@ -36,19 +36,11 @@ CONFIG = dict(
 def folder(tmp_path):
     """A model of diffusers whose weights are all one third."""
     record = diffusers.convert(CONFIG, {}, {}).record
-    flat = traverse_util.flatten_dict(_thirds(record)["params"], sep=".")
     place = tmp_path / "My-Model"
     place.mkdir()
     (place / "config.json").write_text(json.dumps(CONFIG))
     (place / "scheduler_config.json").write_text("{}")
-    arrays = {}
-    for name, array in flat.items():
-        for kind in ("blocks", "resnets"):
-            name = name.replace(f"{kind}_", f"{kind}.")
-        array = array.T if array.ndim == 2 else array
-        array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
-        name = name.replace("kernel", "weight").replace("scale", "weight")
-        arrays[name] = np.ascontiguousarray(array)
+    arrays = golden.torch_arrays(_thirds(record))
     save_file(arrays, place / "model.safetensors")
     return place
 

@@ -35,27 +35,12 @@ SCHEDULER = dict(beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
 SCHEDULER |= dict(num_train_timesteps=10)
 
 
-def torch_arrays(params):
-    """Return our parameters with the names and layout of torch."""
-    flat = {}
-    for name, array in traverse_util.flatten_dict(params["params"], sep=".").items():
-        name, leaf = name.rsplit(".", 1)
-        for kind in ("blocks", "resnets", "attentions", "samplers", "to_out"):
-            name = name.replace(f"{kind}_", f"{kind}.")
-        array = np.asarray(array)
-        if leaf == "kernel":
-            array = array.T if array.ndim == 2 else array.transpose(3, 2, 0, 1)
-        leaf = leaf if leaf == "bias" else "weight"
-        flat[f"{name}.{leaf}"] = np.ascontiguousarray(array)
-    return flat
-
-
 @pytest.fixture
 def folder(tmp_path):
     """A model in Hugging Face layout with random weights, and its parameters."""
     net = diffusers.convert(UNET, SCHEDULER, {}).record["net"]
     params = golden.random_params(build("nets", net), (8, 8, 3))
-    arrays = torch_arrays(params)
+    arrays = golden.torch_arrays(params)
     (tmp_path / "unet").mkdir()
     (tmp_path / "scheduler").mkdir()
     (tmp_path / "unet/config.json").write_text(json.dumps(UNET))
@@ -94,7 +79,7 @@ def test_flat_folders_and_old_names(folder, tmp_path):
     folder, params = folder
     arrays = {}
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-    for name, array in torch_arrays(params).items():
+    for name, array in golden.torch_arrays(params).items():
         for new, before in old.items():
             name = name.replace(f".{new}.", f".{before}.")
         arrays[name] = array
@@ -111,7 +96,7 @@ def test_pickled_weights_execute_nothing(folder):
     weights = folder / "unet/diffusion_pytorch_model.safetensors"
     weights.unlink()
     pickled = weights.with_suffix(".bin")
-    pickled.write_bytes(pickle.dumps(torch_arrays(params)))
+    pickled.write_bytes(pickle.dumps(golden.torch_arrays(params)))
     check_same(diffusers.load(folder).params, params)
     pickled.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(ValueError, match=r"not executed: it wants os\.system"):
@@ -275,7 +260,7 @@ def edm_arrays(net, shape, finest):
     layers, theirs = dict(params["params"]), {}
     if "frequencies" in layers:
         theirs["model.map_noise.freqs"] = layers.pop("frequencies")
-    for name, array in torch_arrays({"params": layers}).items():
+    for name, array in golden.torch_arrays({"params": layers}).items():
         parts = name.split("_", 2)
         if parts[0] in ("enc", "dec"):
             side = finest >> int(parts[1])
@@ -355,6 +340,7 @@ def test_other_networks_of_edm_are_refused(change, message):
         edm.convert(theirs, "somewhere")
 
 
+@pytest.mark.slow
 def test_empty_shapes_need_no_memory():
     """The full architecture of google/ddpm-celebahq-256 can be named at no cost."""
     config = UNET | dict(
