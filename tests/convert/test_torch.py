@@ -46,6 +46,7 @@ MODELS = {
             add_attention=False,
         ),
         scheduler=dict(beta_schedule="squaredcos_cap_v2"),
+        pickled=True,
     ),
     "attention_colour": dict(
         unet=dict(
@@ -116,6 +117,10 @@ def test_a_prior_from_a_folder(write, tmp_path):
     write("diffusers", tmp_path / "model", tmp_path / "config.json")
     prior, record = load_prior(tmp_path / "model")
     assert record["image_shape"] == [16, 16, 1]
+    # As the repositories from before safetensors have them.
+    assert list((tmp_path / "model/pickled/unet").glob("*.bin"))
+    pickled = diffusers.load(tmp_path / "model/pickled").params
+    jax.tree.map(np.testing.assert_array_equal, pickled, prior.params)
     x = np.random.default_rng(0).normal(size=(16, 16, 1)).astype(np.float32)
     found = jax.jit(lambda prior, x: prior(x, np.float32(0.5)))(prior, x)
     assert found.shape == x.shape and bool(np.isfinite(found).all())

@@ -21,7 +21,10 @@ def write_diffusers(folder, config):
     torch.manual_seed(0)
     unet = diffusers.UNet2DModel(**config["unet"]).eval()
     scheduler = diffusers.DDPMScheduler(**config.get("scheduler", {}))
-    diffusers.DDPMPipeline(unet, scheduler).save_pretrained(folder)
+    whole = diffusers.DDPMPipeline(unet, scheduler)
+    whole.save_pretrained(folder)
+    if config.get("pickled"):
+        whole.save_pretrained(folder / "pickled", safe_serialization=False)
     size, channels = unet.config.sample_size, unet.config.in_channels
     x = torch.randn(1, channels, size, size)
     timesteps = config.get("timesteps", [0, 437])
