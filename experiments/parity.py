@@ -1,6 +1,6 @@
 """Compare our compositions with the saved runs of the KLIP release, number by number.
 
-    python experiments/parity.py [--only=song22_gaussian ...]
+    python experiments/parity.py [--only song22_n20 ...]
 
 Reads ../shared/golden beside the repository. Prints one JSON object with `checks`;
 exits 1 if one is not ok. About three minutes on one core, most of them for the networks
@@ -24,7 +24,8 @@ PARTS = {
         replays.ddpm_given_eps,
         replays.ddpm_with_network,
         replays_song22.song22_pieces,
-        replays_song22.song22_gaussian,
+        replays_song22.song22_n20,
+        replays_song22.song22_n200,
         replays_song22.song22_with_network,
         replays.padis_chain,
     )

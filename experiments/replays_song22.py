@@ -80,26 +80,34 @@ def song22_pieces(folder):
         yield f"Song'22 {name}, of max", of_max(found, kept[name]), 1e-5
 
 
-def song22_gaussian(folder):
+def song22_n20(folder):
     """Song'22 with the score of a Gaussian prior: no network."""
-    for name, every in (("N20", 1), ("N200", 10)):
-        kept = read(folder / f"song22_gauss_64_{name}.npz")
-        mean, variance = (kept[f"prior_{v}"][..., None] for v in ("mean", "var"))
-        if name == "N20":
-            found = song22_noises(jnp.asarray(kept["step_rng"][0]), 20, (2, 64, 64, 1))
-            expected = kept["prior_noise"], np.moveaxis(kept["step_noise"], -1, -3)
-            errors = (gap(a[..., 0], b) for a, b in zip(found, expected, strict=True))
-            yield "Song'22 N20, noises", max(errors), 0
+    return _gaussian(folder, "N20", 1)
 
-        def prior(x, sigma, mean=mean, variance=variance):
-            return x + sigma**2 * (mean - x) / (variance + sigma**2)
 
-        steps = len(kept["timesteps"])
-        run = functools.partial(song22_chain, kept, jax.tree_util.Partial(prior))
-        x, updates = run(steps, steps)
-        error = of_max_by_step(updates[::every], kept["normalized_updates"])
-        yield f"Song'22 {name}, updates, of max", error, 1e-4
-        yield f"Song'22 {name}, samples", gap(x, kept["samples"]), 1e-5
+def song22_n200(folder):
+    """The same in 200 steps, of which every tenth is stored."""
+    return _gaussian(folder, "N200", 10)
+
+
+def _gaussian(folder, name, every):
+    kept = read(folder / f"song22_gauss_64_{name}.npz")
+    mean, variance = (kept[f"prior_{v}"][..., None] for v in ("mean", "var"))
+    if name == "N20":
+        found = song22_noises(jnp.asarray(kept["step_rng"][0]), 20, (2, 64, 64, 1))
+        expected = kept["prior_noise"], np.moveaxis(kept["step_noise"], -1, -3)
+        errors = (gap(a[..., 0], b) for a, b in zip(found, expected, strict=True))
+        yield "Song'22 N20, noises", max(errors), 0
+
+    def prior(x, sigma, mean=mean, variance=variance):
+        return x + sigma**2 * (mean - x) / (variance + sigma**2)
+
+    steps = len(kept["timesteps"])
+    run = functools.partial(song22_chain, kept, jax.tree_util.Partial(prior))
+    x, updates = run(steps, steps)
+    error = of_max_by_step(updates[::every], kept["normalized_updates"])
+    yield f"Song'22 {name}, updates, of max", error, 1e-4
+    yield f"Song'22 {name}, samples", gap(x, kept["samples"]), 1e-5
 
 
 def song22_with_network(folder):
