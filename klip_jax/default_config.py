@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
                 augment=dict(
                     shift=0.0, stretch=0.0, mirror=0.0, contrast=0.0, brightness=0.0
                 ),
-                net=dict(name="unet.UNet", channels=(48, 64, 128)),
+                net=dict(name="unet.UNet", channels=(48, 64, 128), norm_over="image"),
                 prior=dict(name="edm.EDM", sigma_data=0.5),
                 test=dict(
                     name="phantom_set.load", groups=("id",), per_group=128, seed=7

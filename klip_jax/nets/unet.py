@@ -25,16 +25,22 @@ class UNet(nn.Module):
       blocks: residual blocks at each grid, on the way down and on the way up.
       fold: space-to-depth factor; 0 chooses 2 above 32 pixels and 1 below.
       groups: groups of every GroupNorm; must divide each width.
+      norm_over: what each GroupNorm takes its statistics over, the "image" or, as the
+        first weights of this package were trained, each of its "rows" alone.
     """
 
     channels: Sequence[int] = (48, 64, 128)
     blocks: int = 1
     fold: int = 0
     groups: int = 8
+    norm_over: str = "rows"
 
     @nn.compact
     def __call__(self, x: Array, noise_level: Array) -> Array:
+        if self.norm_over not in ("image", "rows"):
+            raise ValueError(f"norm_over={self.norm_over!r}: must be 'image' or 'rows'")
         height, width, out_channels = x.shape
+        settings = self.groups, self.norm_over
         fold = self.fold or (2 if max(height, width) > 32 else 1)
         grid = fold * 2 ** (len(self.channels) - 1)
         if height % grid or width % grid:
@@ -50,16 +56,16 @@ class UNet(nn.Module):
             if level > 0:
                 h = nn.Conv(c, (3, 3), strides=2)(h)
             for _ in range(self.blocks):
-                h = ResidualBlock(c, self.groups)(h, embedding)
+                h = ResidualBlock(c, *settings)(h, embedding)
             skips.append(h)
-        h = SelfAttention(self.groups)(h)
-        h = ResidualBlock(self.channels[-1], self.groups)(h, embedding)
+        h = SelfAttention(*settings)(h)
+        h = ResidualBlock(self.channels[-1], *settings)(h, embedding)
         # No block is spent on the way up at the coarsest grid: it was the middle.
         for c, skip in reversed(list(zip(self.channels[:-1], skips[:-1], strict=True))):
             h = jnp.concatenate([jnp.repeat(jnp.repeat(h, 2, 0), 2, 1), skip], -1)
             for _ in range(self.blocks):
-                h = ResidualBlock(c, self.groups)(h, embedding)
-        h = nn.silu(nn.GroupNorm(self.groups)(h))
+                h = ResidualBlock(c, *settings)(h, embedding)
+        h = nn.silu(_norm(h, *settings))
         # Starting at zero makes the untrained denoiser the best linear one.
         h = nn.Conv(
             out_channels * fold**2, (3, 3), kernel_init=nn.initializers.zeros_init()
@@ -72,12 +78,14 @@ class ResidualBlock(nn.Module):
 
     features: int
     groups: int
+    norm_over: str
 
     @nn.compact
     def __call__(self, x: Array, embedding: Array) -> Array:
-        h = nn.Conv(self.features, (3, 3))(nn.silu(nn.GroupNorm(self.groups)(x)))
+        settings = self.groups, self.norm_over
+        h = nn.Conv(self.features, (3, 3))(nn.silu(_norm(x, *settings)))
         scale, offset = jnp.split(nn.Dense(2 * self.features)(embedding), 2, -1)
-        h = nn.silu(nn.GroupNorm(self.groups)(h) * (1 + scale) + offset)
+        h = nn.silu(_norm(h, *settings) * (1 + scale) + offset)
         h = nn.Conv(self.features, (3, 3))(h)
         if x.shape[-1] != self.features:
             x = nn.Dense(self.features)(x)
@@ -88,14 +96,22 @@ class SelfAttention(nn.Module):
     """One residual self-attention over all pixels of the coarsest grid."""
 
     groups: int
+    norm_over: str
     heads: int = 4
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         height, width, c = x.shape
-        h = nn.GroupNorm(self.groups)(x).reshape(height * width, c)
+        h = _norm(x, self.groups, self.norm_over).reshape(height * width, c)
         h = nn.MultiHeadDotProductAttention(self.heads)(h)
         return x + h.reshape(x.shape)
+
+
+def _norm(x, groups, norm_over):
+    """GroupNorm of [H, W, C], in a compact module."""
+    # Unless it is told, flax takes the first axis, here the rows, for a batch.
+    axes = (-3, -2, -1) if norm_over == "image" else None
+    return nn.GroupNorm(groups, reduction_axes=axes)(x)
 
 
 def space_to_depth(x: Array, fold: int) -> Array:

@@ -1,9 +1,12 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
+from klip_jax import build
+from klip_jax.nets import unet
 from klip_jax.nets.unet import UNet, depth_to_space, space_to_depth
 from klip_jax.priors.edm import EDM
 
@@ -99,3 +102,25 @@ def test_jit_changes_nothing(params, apply):
     with jax.disable_jit():
         plain = NET.apply(params, x, jnp.float32(-1.0))
     np.testing.assert_allclose(apply(params, x, jnp.float32(-1.0)), plain, 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize(("over", "axes"), [("image", (0, 1, 3)), ("rows", (1, 3))])
+def test_statistics_are_over_the_image_or_its_rows(over, axes):
+    class Norm(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return unet._norm(x, 2, over)
+
+    # Every row and every channel has a mean and a spread of its own.
+    rng = np.random.default_rng(0)
+    spread, mean = rng.uniform(1, 9, (2, 6, 1, 4))
+    x = jnp.float32(mean + spread * rng.normal(size=(6, 5, 4)))
+    found, _ = Norm().init_with_output(jax.random.key(0), x)
+    grouped = np.asarray(found).reshape(6, 5, 2, 2)
+    np.testing.assert_allclose(grouped.mean(axes), 0, atol=1e-5)
+    np.testing.assert_allclose(grouped.var(axes), 1, rtol=1e-3)
+
+
+def test_another_norm_is_refused():
+    with pytest.raises(ValueError, match="norm_over='batch': must be 'image' or"):
+        build.empty_params(UNet(norm_over="batch"), (32, 32, 1))
