@@ -6,6 +6,7 @@ them are the law, the other half is judged, over many random halves.
 """
 
 import numpy as np
+import tables
 
 from klip_jax.calibration import p_value
 from klip_jax.metrics import bootstrap, mean_of
@@ -19,15 +20,14 @@ def rates(scores, p_values, groups, clusters) -> dict:
 
     Args:
       scores: [N], bigger = more anomalous.
-      p_values: [N], by the reference law.
+      p_values: [N], by the reference law; NaN leaves its row out.
       groups: N names; "id" is in-distribution.
       clusters: N names, of what the bootstrap resamples.
     """
     scores, groups, clusters = map(np.asarray, (scores, groups, clusters))
-    flagged = {
-        "reference law": np.asarray(p_values) <= NOMINAL,
-        "split conformal": _conformal(scores, groups == "id"),
-    }
+    flagged = {"split conformal": _conformal(scores, groups == "id")}
+    if np.isfinite(p_values).all():
+        flagged = {"reference law": np.asarray(p_values) <= NOMINAL} | flagged
     return {
         name: {
             str(group): bootstrap(mean_of(values[some]), clusters[some].tolist())
@@ -57,10 +57,8 @@ def _conformal(scores, is_id):
 def table(found: dict) -> str:
     """Return the rates as a markdown table."""
     groups = list(next(iter(found.values())))
-    head = ["p <= 0.05 by", *groups]
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    for name, rates_of in found.items():
-        numbers = [rates_of[g] for g in groups]
-        cells = [f"{n['value']:.2f} [{n['low']:.2f}, {n['high']:.2f}]" for n in numbers]
-        lines.append(" | ".join([name, *cells]))
-    return "\n".join(f"| {line} |" for line in lines) + "\n"
+    rows = [
+        [name, *(tables.interval(rates_of[g], 2) for g in groups)]
+        for name, rates_of in found.items()
+    ]
+    return tables.markdown(["p <= 0.05 by", *groups], rows)

@@ -15,6 +15,7 @@ from pathlib import Path
 import choose_settings
 import jax
 import numpy as np
+import tables
 from absl import app, flags
 from aurocs import aurocs
 from tqdm import tqdm
@@ -62,7 +63,7 @@ def main(_):
         found.append(row | aurocs(maps, images))
     found.sort(key=lambda row: row["network_calls"])
     path = Path(__file__).resolve().parent / "results" / f"calls_{FLAGS.images}.md"
-    write_atomically(path, markdown(found).encode())
+    write_atomically(path, table(found).encode())
     print(json.dumps({"images": FLAGS.images, "rows": found}))
 
 
@@ -84,18 +85,16 @@ def heatmap(prior, operator, key, x, settings, signs):
     return found.heatmap[kl.MAPS.index(settings.map)]
 
 
-def markdown(rows):
+def table(rows):
     """Return the rows as a table, the cheapest first."""
     names = ("network_calls", *CHANGES, "signs")
     questions = ("localization_auroc", "detection_auroc")
     head = [name.replace("_", " ") for name in (*names, *questions)]
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    for row in rows:
-        cells = [str(row[name]) for name in names]
-        for question in questions:
-            cells.append("{value:.3f} [{low:.3f}, {high:.3f}]".format(**row[question]))
-        lines.append(" | ".join(cells))
-    return "\n".join(f"| {line} |" for line in lines) + "\n"
+    cells = [
+        [*(str(row[n]) for n in names), *(tables.interval(row[q]) for q in questions)]
+        for row in rows
+    ]
+    return tables.markdown(head, cells)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import methods
 import numpy as np
+import tables
 from absl import app, flags
 from tqdm import tqdm
 
@@ -40,7 +41,7 @@ from klip_jax.job import prepare
 from klip_jax.run_train import as_source
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("benchmark", "A", ["A", "B", "D"], "Which one.")
+flags.DEFINE_enum("benchmark", "A", ["A", "B", "C", "D"], "Which one.")
 flags.DEFINE_integer("per_group", 25, "Images of each group.")
 flags.DEFINE_integer("fit", 64, "Training images for the detectors that are fitted.")
 flags.DEFINE_boolean("recompute", False, "Sample again, whatever is kept.")
@@ -54,16 +55,20 @@ FIELDS = ("image_id", "group", "patient", "method", *NUMBERS)
 
 def main(_):
     table = HERE / "scores" / f"{FLAGS.benchmark}.csv"
+    pixels = table.with_suffix(".json")
     if FLAGS.recompute or not table.is_file():
-        write_rows(table, compute())
+        rows, by_pixel = compute()
+        write_rows(table, rows)
+        write_atomically(pixels, json.dumps(by_pixel, indent=1).encode())
     rows = read_rows(table)
+    by_pixel = json.loads(pixels.read_text()) if pixels.is_file() else {}
     found = summary(rows)
     settings = fill(klip.Settings, config()["estimator"], "estimator")
-    text = markdown(found, settings, sorted({r["group"] for r in rows}))
+    text = auroc_table(found, settings, sorted({r["group"] for r in rows}))
     ours = [row for row in rows if row["method"] == methods.OURS]
     columns = ("score", "p_value", "group", "patient")
     flagged = alarms.rates(*([row[c] for row in ours] for c in columns))
-    text += "\n" + alarms.table(flagged)
+    text += pixel_table(by_pixel) + "\n" + alarms.table(flagged)
     write_atomically(HERE / "results" / f"{FLAGS.benchmark}.md", text.encode())
     checks = list(compare(found))
     print(json.dumps({"checks": checks, "methods": found, "alarms": flagged}))
@@ -84,7 +89,12 @@ def config():
 
 
 def compute():
-    """Run every detector on every image; yields the rows of the table of scores."""
+    """Run every detector on every image.
+
+    Returns:
+      The rows of the table of scores, and {method: pooled pixel metrics} where there
+      are masks.
+    """
     job = prepare(config(), Path(FLAGS.workdir) / FLAGS.benchmark)
     images, block, top = job.images, job.estimator.block, job.estimator.top
     settings = dict(noise_std=job.noise_std, settings=job.estimator)
@@ -131,6 +141,7 @@ def compute():
     for name, values in maps.items():
         blocks = kl.block_sum(jnp.asarray(values), block)
         scores.setdefault(name, np.array([kl.top_mean(b, top) for b in blocks]))
+    rows = []
     for name, values in scores.items():
         inside = localizations(maps.get(name), images, block)
         patients = images.patients or images.ids
@@ -138,7 +149,14 @@ def compute():
         own = p_values(job, values) if name == methods.OURS else [np.nan] * len(values)
         known = images.ids, images.groups, patients, names, inside, values, own
         for row in zip(*known, strict=True):
-            yield dict(zip(FIELDS, row, strict=True))
+            rows.append(dict(zip(FIELDS, row, strict=True)))
+    if images.masks is None:
+        return rows, {}
+    seen = images.masks, images.eligible | images.masks
+    is_id = np.array(images.groups) == "id"
+    return rows, {
+        name: metrics.pixel_metrics(found, *seen, is_id) for name, found in maps.items()
+    }
 
 
 def p_values(job, scores):
@@ -180,7 +198,7 @@ def read_rows(path):
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        row |= {k: float(row[k]) for k in NUMBERS}
+        row |= {k: float(row.get(k, "nan")) for k in NUMBERS}
     return rows
 
 
@@ -237,27 +255,40 @@ def compare(found):
                 }
 
 
-def markdown(found, settings, groups):
+def auroc_table(found, settings, groups):
     """Return the table of all methods, best localization (or detection) first."""
     asked = [q for q in ("localization", "detection") if q in found[methods.OURS]]
     columns = [f"{q} {g}".strip() for q in asked for g in ("", *groups) if g != "id"]
-    head = ["detector (looks at)", "network calls", *columns]
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
 
     def value(name):
         return found[name].get(asked[0], {"value": 0.0})["value"]
 
-    for name in sorted(found, key=value, reverse=True):
-        shown = f"**{name}**" if name == methods.OURS else name
-        cells = [shown, str(methods.network_calls(name, settings))]
-        for column in columns:
-            number = found[name].get(column)
-            text = "" if number is None else f"{number['value']:.3f}"
-            if number and " " not in column:
-                text += f" [{number['low']:.3f}, {number['high']:.3f}]"
-            cells.append(text)
-        lines.append(" | ".join(cells))
-    return "\n".join(f"| {line} |" for line in lines) + "\n"
+    def cell(number, by_group):
+        if number is None:
+            return ""
+        return f"{number['value']:.3f}" if by_group else tables.interval(number)
+
+    rows = [
+        [
+            f"**{name}**" if name == methods.OURS else name,
+            str(methods.network_calls(name, settings)),
+            *(cell(found[name].get(column), " " in column) for column in columns),
+        ]
+        for name in sorted(found, key=value, reverse=True)
+    ]
+    return tables.markdown(["detector (looks at)", "network calls", *columns], rows)
+
+
+def pixel_table(pixels):
+    """Return the table of pooled pixel metrics, best AP first."""
+    if not pixels:
+        return ""
+    names = [k for k in next(iter(pixels.values())) if k != "prevalence"]
+    best = sorted(pixels, key=lambda name: -pixels[name]["ap"])
+    rows = [[name, *(f"{pixels[name][k]:.3f}" for k in names)] for name in best]
+    prevalence = next(iter(pixels.values()))["prevalence"]
+    head = [f"pixels of all images, {prevalence:.1%} anomalous", *names]
+    return "\n" + tables.markdown(head, rows)
 
 
 if __name__ == "__main__":
