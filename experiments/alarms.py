@@ -25,9 +25,12 @@ def rates(scores, p_values, groups, clusters) -> dict:
       clusters: N names, of what the bootstrap resamples.
     """
     scores, groups, clusters = map(np.asarray, (scores, groups, clusters))
-    flagged = {"split conformal": _conformal(scores, groups == "id")}
+    flagged = {}
     if np.isfinite(p_values).all():
-        flagged = {"reference law": np.asarray(p_values) <= NOMINAL} | flagged
+        flagged["reference law"] = np.asarray(p_values) <= NOMINAL
+    # With a smaller half no p-value is small enough, whatever the score.
+    if sum(groups == "id") // 2 + 1 >= 1 / NOMINAL:
+        flagged["split conformal"] = _conformal(scores, groups == "id")
     return {
         name: {
             str(group): bootstrap(mean_of(values[some]), clusters[some].tolist())
@@ -56,6 +59,8 @@ def _conformal(scores, is_id):
 
 def table(found: dict) -> str:
     """Return the rates as a markdown table."""
+    if not found:
+        return ""
     groups = list(next(iter(found.values())))
     rows = [
         [name, *(tables.interval(rates_of[g], 2) for g in groups)]

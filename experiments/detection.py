@@ -64,11 +64,15 @@ def main(_):
     by_pixel = json.loads(pixels.read_text()) if pixels.is_file() else {}
     found = summary(rows)
     settings = fill(klip.Settings, config()["estimator"], "estimator")
-    text = auroc_table(found, settings, sorted({r["group"] for r in rows}))
     ours = [row for row in rows if row["method"] == methods.OURS]
     columns = ("score", "p_value", "group", "patient")
     flagged = alarms.rates(*([row[c] for row in ours] for c in columns))
-    text += pixel_table(by_pixel) + "\n" + alarms.table(flagged)
+    written = (
+        auroc_table(found, settings, sorted({r["group"] for r in rows})),
+        pixel_table(by_pixel),
+        alarms.table(flagged),
+    )
+    text = "\n".join(table for table in written if table)
     write_atomically(HERE / "results" / f"{FLAGS.benchmark}.md", text.encode())
     checks = list(compare(found))
     print(json.dumps({"checks": checks, "methods": found, "alarms": flagged}))
@@ -288,7 +292,7 @@ def pixel_table(pixels):
     rows = [[name, *(f"{pixels[name][k]:.3f}" for k in names)] for name in best]
     prevalence = next(iter(pixels.values()))["prevalence"]
     head = [f"pixels of all images, {prevalence:.1%} anomalous", *names]
-    return "\n" + tables.markdown(head, rows)
+    return tables.markdown(head, rows)
 
 
 if __name__ == "__main__":
