@@ -30,6 +30,9 @@ def get_config():
         config.train.data = dict(
             name="npz.load", file="abdomen_ct_64.npz", split="train", **greys
         )
+        config.train.augment = dict(
+            shift=2.0, stretch=0.06, mirror=0.0, contrast=0.04, brightness=0.02
+        )
         config.train.licence = (
             "MedNIST AbdomenCT; upstream CC BY-SA 4.0 (to be checked)"
         )
