@@ -30,6 +30,7 @@ def canvas_and_noises():
     return x, jnp.stack(noises)
 
 
+@pytest.mark.slow
 def test_a_step_is_langevin_and_a_move_down_the_residual():
     x, noises = canvas_and_noises()
     offsets = jnp.array([[0, 1], [1, 0]])
@@ -61,6 +62,7 @@ def test_recording_adds_a_rounding_error_only():
     assert 1e-6 < gap < 1e-3
 
 
+@pytest.mark.slow
 def test_samples_do_not_depend_on_their_batch():
     levels = jnp.array([3.0, 0.5, 0.0])
 

@@ -52,6 +52,7 @@ def chains(n, start, batch_axis):
     return jax.vmap(one, axis_name="batch")(start + jnp.arange(n))
 
 
+@pytest.mark.slow
 def test_samples_do_not_depend_on_their_batch_unless_asked_to():
     @jax.jit
     def all_groups():
