@@ -21,8 +21,9 @@ from aurocs import aurocs
 from tqdm import tqdm
 
 from klip_jax import kl, sde
-from klip_jax.build import load_prior
+from klip_jax.build import fill, load_prior
 from klip_jax.checkpoint import write_atomically
+from klip_jax.default_config import get_config
 from klip_jax.detectors import klip
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.operators.ct import ParallelBeam
@@ -43,7 +44,7 @@ def main(_):
     images, operator = choose_settings.load(), ParallelBeam((64, 64, 1))
     own = klip.Settings()
     if FLAGS.images == "phantoms":
-        own = own._replace(map="coherent", emphasis=1.0, window=(0.02, 0.1), levels=4)
+        own = fill(klip.Settings, get_config().estimator.to_dict(), "estimator")
     rows = [(own, (1.0, -1.0)), (own, (1.0,))]
     for name, values in CHANGES.items():
         rows += [(own._replace(**{name: value}), (1.0, -1.0)) for value in values]
