@@ -10,8 +10,9 @@ accuracy, and speed at 256x256 with 24 views against scico and astra-toolbox.
 The others run on the same image: scikit-image and astra-toolbox (CPU) if they can be
 imported, scico in an environment of its own, which `--scico_python` names, because it
 needs an older jax. (It wants bins wider than pixels: in this geometry it warns and
-loses accuracy, not time.) Speeds are compared in CPU time, which does not count what
-other programs on the machine take. --quick leaves out 512x512 and 180 views.
+loses accuracy, not time.) Everything runs on one core, because astra's CPU code does,
+and speeds are compared in CPU time, which does not count what other programs on the
+machine take. --quick leaves out 512x512 and 180 views.
 """
 
 import argparse
@@ -203,6 +204,12 @@ def measure(sizes, counts, scico_python):
                     yield dict(case, **row)
 
 
+def use_one_core():
+    """Keep this process and its children on one core, before jax counts them."""
+    if hasattr(os, "sched_setaffinity"):  # elsewhere jax takes all there are
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
 def judge(rows):
     """Yield the checks at 256x256, 24 views."""
     from checks import at_least, check
@@ -237,6 +244,7 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--scico_python", help="a Python that can import scico")
     arguments = parser.parse_args()
+    use_one_core()
     sizes, counts = (SIZES[:3], VIEWS[:1]) if arguments.quick else (SIZES, VIEWS)
     import jax
     from checks import finish
