@@ -72,7 +72,7 @@ def main(_):
 def heatmap(prior, operator, key, x, settings, signs):
     key_noise, key_samples, key_levels = jax.random.split(key, 3)
     y = operator(x) + NOISE_STD * jax.random.normal(key_noise, operator.out_shape)
-    likelihood = ConditionalGaussian(operator, y, NOISE_STD)
+    likelihood = ConditionalGaussian(operator, y, NOISE_STD, settings.inflation)
     found = kl.levels_kl(
         key_levels,
         prior,

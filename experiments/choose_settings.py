@@ -88,7 +88,7 @@ def record(prior, images):
     def maps_of(prior, operator, key, x):
         keys = jax.random.split(key, 3)
         y = operator(x) + noise_std * jax.random.normal(keys[0], operator.out_shape)
-        likelihood = ConditionalGaussian(operator, y, noise_std)
+        likelihood = ConditionalGaussian(operator, y, noise_std, settings.inflation)
         samples = posterior_samples(keys[1], likelihood, prior, settings).x
         plain, *filtered = (
             kl.levels_kl(

@@ -33,7 +33,7 @@ def record(prior, operator, key, x, eligible, noise_std, settings):
     """Return (maps {name: [H, W]}, features {name: array}) of one image. Pure."""
     key_noise, key, key_rest = jax.random.split(key, 3)
     y = operator(x) + noise_std * jax.random.normal(key_noise, operator.out_shape)
-    likelihood = ConditionalGaussian(operator, y, noise_std)
+    likelihood = ConditionalGaussian(operator, y, noise_std, settings.inflation)
     key_samples, key_levels = jax.random.split(key)
     keys = jax.random.split(key_rest, 5)
     chains = klip.posterior_samples(key_samples, likelihood, prior, settings)

@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
                 steps=20,
                 sigma_max=20.0,
                 sigma_min=0.01,
+                inflation=3.0,
                 levels=4,
                 window=(0.02, 0.1),
                 block=4,

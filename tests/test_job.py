@@ -57,6 +57,10 @@ BAD = {
     "group": (dict(data__groups=("id", "cat")), r"no group 'cat'; it has \['id', 'les"),
     "group twice": (dict(data__groups=("id", "id")), "'id_0000' occurs twice"),
     "data field": (dict(data__size=64), "npz.load.*'size'"),
+    "inflation": (
+        dict(estimator__inflation=0.0),
+        "inflation=0.0: must be positive and finite",
+    ),
     "emphasis": (dict(estimator__emphasis=1.1), r"emphasis=1.1: must be in \[0, 1\]"),
     "scale of greys": (
         dict(data__scale=100.0),

@@ -11,6 +11,7 @@ chosen on training slices of abdominal CT with simulated anomalies.
 Reference: Kheirandish, Hong and Fridovich-Keil 2026, section 4; the estimator is ours.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -31,6 +32,9 @@ class Settings(NamedTuple):
       samples: N posterior samples, >= 3.
       steps: T noise levels of the sampler.
       sigma_max, sigma_min: its highest and lowest.
+      inflation: factor on the prior's expected error; see `ConditionalGaussian`. The
+        right one brings the misfit of the samples (`Estimate`) to 1; 1 for priors
+        whose p(x0 | x_sigma) is a white Gaussian.
       levels: K noise levels of the estimator.
       window: their lowest and highest.
       block: side of a block, pixels.
@@ -45,6 +49,7 @@ class Settings(NamedTuple):
     steps: int = 20
     sigma_max: float = 20.0
     sigma_min: float = 0.01
+    inflation: float = 3.0
     levels: int = 5
     window: tuple[float, float] = (0.02, 0.3)
     block: int = 4
@@ -69,6 +74,9 @@ class Settings(NamedTuple):
             f"window={self.window}: need sigma_min <= lowest < highest <= sigma_max, "
             f"here [{self.sigma_min}, {self.sigma_max}]": not (
                 self.sigma_min <= low < high <= self.sigma_max
+            ),
+            f"inflation={self.inflation}: must be positive and finite": not (
+                0 < self.inflation < math.inf
             ),
             f"scale={self.scale}: must be >= 0": not self.scale >= 0,
             f"emphasis={self.emphasis}: must be in [0, 1]": not (
@@ -151,7 +159,7 @@ def estimate(
       prior: a denoiser with `variance`.
       settings: static numbers.
     """
-    likelihood = ConditionalGaussian(operator, y, noise_std)
+    likelihood = ConditionalGaussian(operator, y, noise_std, settings.inflation)
     key_samples, key_levels = jax.random.split(key)
     chains = posterior_samples(key_samples, likelihood, prior, settings)
     levels = kl.levels_kl(

@@ -17,7 +17,7 @@ from klip_jax.types import Sampler, StepInfo
 def resampling() -> Sampler:
     """Resampling step from level s to s'.
 
-    x0 ~ N(D, v I) given y, v = denoiser.variance(s);  x' = x0 + s' z.
+    x0 ~ N(D, v I) given y, v = likelihood.variance(denoiser, s);  x' = x0 + s' z.
 
     Returns:
       A `Sampler` for likelihoods with a `sample` method (`ConditionalGaussian`). shift
@@ -30,7 +30,7 @@ def resampling() -> Sampler:
     def step(key, x, denoiser, likelihood, sigma, sigma_next):
         key_x0, key_noise = jax.random.split(key)
         x0 = denoiser(x, sigma)
-        variance = denoiser.variance(sigma)
+        variance = likelihood.variance(denoiser, sigma)
         draw = likelihood.sample(key_x0, x0, variance)
         shift = likelihood.conditional_shift(x0, variance)
         z = jax.random.normal(key_noise, x.shape, x.dtype)

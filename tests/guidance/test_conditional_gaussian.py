@@ -45,6 +45,19 @@ def test_bias_on_a_smooth_prior_in_total():
     np.testing.assert_allclose(kl.trapezoid(levels) @ curve / beds.G16, 0.654, 1e-3)
 
 
+@pytest.mark.parametrize("inflation", [0.5, 3.0])
+def test_inflation_is_a_wider_prior(inflation):
+    bed, sigma = beds.white(), 0.3
+    u = bed.prior.sample(jax.random.key(4))
+    inflated = bed.measured(ConditionalGaussian).replace(inflation=inflation)
+    variance = inflated.variance(bed.prior, sigma)
+    np.testing.assert_allclose(variance, inflation * bed.prior.variance(sigma), 1e-12)
+    x0, score = inflated.score(bed.prior, u, sigma)
+    local = Gaussian(x0, jnp.eye(8), jnp.full(8, variance))
+    mean = local.posterior(bed.matrix, bed.y, bed.noise_std).mean
+    np.testing.assert_allclose(x0 + sigma**2 * score, mean, 1e-9)
+
+
 def test_draws_have_the_conditional_mean_and_covariance():
     bed, variance, n = beds.white(), 0.3, 20_000
     x0 = bed.prior.sample(jax.random.key(2))
