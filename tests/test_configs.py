@@ -18,6 +18,9 @@ FILES = [Path(default_config.__file__), *sorted((ROOT / "configs").glob("*.py"))
 # Of the images of each experiment; all others are as the default.
 SHAPES = {
     "celeba_inpaint": (256, 256, 3),
+    "chaos_song_image": (512, 512, 1),
+    "chaos_song_dataset": (512, 512, 1),
+    "chaos_padis_image": (256, 256, 1),
     "celeba_deblur": (256, 256, 3),
     "fashion_inpaint": (28, 28, 1),
 }
@@ -92,7 +95,9 @@ def test_numbers_can_work(config, shape):
     "file",
     # Tracing a network of a hundred layers takes several seconds.
     [
-        pytest.param(f, marks=pytest.mark.slow) if "celeba" in f.stem else f
+        pytest.param(f, marks=pytest.mark.slow)
+        if f.stem.startswith(("celeba", "chaos"))
+        else f
         for f in FILES
     ],
     ids=lambda path: path.stem,
@@ -100,8 +105,11 @@ def test_numbers_can_work(config, shape):
 )
 def test_network_builds_at_full_size(config, shape):
     net = build.build("nets", config.train.net.to_dict())
-    params = build.empty_params(net, shape)
     part = config.train.prior.to_dict()
+    seen = shape
+    if side := part.get("patch"):  # a network of patches also sees where a pixel is
+        seen = (side, side, shape[-1] + 2)
+    params = build.empty_params(net, seen)
     own = build.resolve("priors", part.pop("name"))
     x = jax.ShapeDtypeStruct(shape, jnp.float32)
     sigma = jax.ShapeDtypeStruct((), jnp.float32)
