@@ -51,7 +51,7 @@ flags.DEFINE_string("weights", "", "Another prior to start from than the shipped
 NOISE_STD = 0.1
 SPREAD = 0.1  # of the white prior that the reconstruction assumes
 LEVEL = 0.2  # noise level that the network is told, in its range [-1, 1]
-NET = UNet()
+NET = UNet(norm_over="image")
 GREYS = dict(offset=50.0, scale=205.0)
 TISSUE = (0.3, 0.75)  # greys of the slices that may hold a simulated anomaly
 AUGMENT = Augment(shift=3.0, stretch=0.1, mirror=0.5, contrast=0.05, brightness=0.02)

@@ -1,0 +1,77 @@
+"""Figures of `detection.py`, as PNG bytes: the ROC, and maps of the same images."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
+
+from klip_jax.data.base import ImageSet
+from klip_jax.metrics import auroc
+
+OWN, OTHER, CHANCE = "#c0392b", "#8a95a1", "#c9d0d8"
+STYLES = ("-", "--", ":", "-.")
+
+
+def roc(scores: Mapping[str, np.ndarray], is_ood: np.ndarray) -> bytes:
+    """Draw the ROC of each detector between images, the first one in red.
+
+    Args:
+      scores: of each detector [N], bigger is more anomalous.
+      is_ood: which images are anomalous [N], bool.
+    """
+    figure = Figure((4.6, 4.6), dpi=110, layout="constrained")
+    ax = figure.subplots()
+    ax.plot([0, 1], [0, 1], color=CHANCE, lw=0.8)
+    for i, (name, values) in enumerate(scores.items()):
+        fpr, tpr, _ = roc_curve(is_ood, values)
+        style = dict(color=OTHER, lw=1.1, ls=STYLES[i % len(STYLES)])
+        if not i:
+            style = dict(color=OWN, lw=2, zorder=3)
+        ax.plot(fpr, tpr, label=f"{name}  {auroc(values, is_ood):.2f}", **style)
+    ax.set(xlabel="in-distribution images flagged", ylabel="anomalous images flagged")
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize=7, loc="lower right")
+    return png(figure)
+
+
+def side_by_side(
+    images: ImageSet, maps: Mapping[str, np.ndarray], shown: Sequence[int]
+) -> bytes:
+    """Draw the chosen images, one a row, and beside each what every detector saw.
+
+    Each map has its own colours, from its median to its 99.5th percentile there.
+
+    Args:
+      images: with masks, drawn as outlines.
+      maps: {detector: [N, H, W]}.
+      shown: indices of the rows.
+    """
+    size = 1.25 * (len(maps) + 1), 1.35 * len(shown)
+    figure = Figure(size, dpi=110, layout="constrained")
+    grid = figure.subplots(len(shown), len(maps) + 1, squeeze=False)
+    for row, i in zip(grid, shown, strict=True):
+        look = dict(cmap="gray", vmin=0, vmax=1)
+        panels = {images.groups[i]: (images.images[i][..., 0], look)}
+        for name, of_all in maps.items():
+            low, high = np.quantile(of_all[i], [0.5, 0.995])
+            panels[name] = of_all[i], dict(cmap="inferno", vmin=low, vmax=high)
+        for ax, (name, (panel, look)) in zip(row, panels.items(), strict=True):
+            ax.imshow(panel, interpolation="nearest", **look)
+            if images.masks is not None and images.masks[i].any():
+                ax.contour(images.masks[i], [0.5], colors=["#00d5c8"], linewidths=0.8)
+            ax.set_axis_off()
+            if row is grid[0] or ax is row[0]:
+                ax.set_title(name, fontsize=6)
+    return png(figure)
+
+
+def png(figure: Figure) -> bytes:
+    """Return the figure as a PNG."""
+    FigureCanvasAgg(figure)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
