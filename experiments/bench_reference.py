@@ -1,22 +1,24 @@
 """What our compositions of the KLIP release cost, the network and the rest apart.
 
-    python experiments/bench_reference.py [--only song22 ...]
+    python experiments/bench_reference.py [--only song22 ...] [--torch_python=PATH]
 
 Ours are CPU seconds summed over threads, medians of several runs after compilation, so
 that other work on the machine counts little; those of the release, in RELEASE, are
 wall-clock medians that were measured once, on two cores. Beside them, in the same run:
 a plain restatement of Song'22's projection (all angles, 4-fold grid, data transformed
-anew each time). Reads ../shared/golden. Prints one JSON object with `checks`.
-
-Not measured: what PaDIS costs in the release without its network, so that our own rest
-is compared with a whole step of it; a loop of diffusers, which needs torch.
+anew each time); and, by another Python that has torch and diffusers, `torch_loops.py`:
+a loop of diffusers, and PaDIS restated without its network, with ODL on astra-toolbox
+where they can be imported, as in the release. Reads ../shared/golden. Prints one JSON
+object with `checks`.
 """
 
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +31,7 @@ from safetensors.numpy import load_file
 from klip_jax.convert import diffusers
 from klip_jax.guidance.base import Measured
 from klip_jax.operators.blur import GaussianBlur
+from klip_jax.operators.ct import ParallelBeam
 from klip_jax.operators.radial import RadialLines
 from klip_jax.priors.epsilon import Epsilon
 from klip_jax.priors.patches import Patches
@@ -40,7 +43,6 @@ RELEASE = {  # seconds
     "projection, 64, B=2": 0.0246,
     "projection, 512, B=1": 0.88,
     "DDPM, update, B=8": 0.0023,
-    "PaDIS, 64, inner step, B=2, with its network": 0.237,
 }
 KEY = jax.random.key(0)
 
@@ -147,7 +149,7 @@ def song22_chains():
         yield at_least(f"{title}: release / ours", ratio, 10, **shown)
 
 
-def ddpm_overhead():
+def ddpm_overhead(torch):
     config = json.loads((FOLDER / "ddpm_unet_32.json").read_text())
     arrays = load_file(FOLDER / "ddpm_unet_32.safetensors")
     converted = diffusers.convert(config["unet"], config["scheduler"], arrays)
@@ -171,6 +173,8 @@ def ddpm_overhead():
     others = seconds(rest, x, jax.random.split(KEY, 8), repeats=21)
     release = RELEASE["DDPM, update, B=8"]
     shown = dict(network=network, rest=others, release_update=release)
+    if torch:
+        shown["diffusers"] = torch["ddpm"]
     yield check("DDPM: rest / network", others / network, 0, 0.05, **shown)
 
 
@@ -181,10 +185,12 @@ class Nothing:
         return 0.1 * x[..., :1]
 
 
-def padis_rest():
-    kept = replays.read(FOLDER / "padis_64.npz")
-    matrix = replays.padis_matrix(FOLDER)
-    likelihood = Measured(matrix, kept["sinogram"][0], jnp.float32(1))
+def padis_rest(torch):
+    if not torch:
+        return
+    angles = (3.75 + 7.5 * np.arange(24)).tolist()  # as saved, in pixels
+    op = ParallelBeam((64, 64, 1), angles=angles, detectors=128, dense=False)
+    likelihood = Measured(op, jnp.zeros(op.out_shape), jnp.float32(1))
     prior = Patches({}, Nothing(), patch=24, pad=8)
     x = jax.random.normal(KEY, (2, 80, 80, 1))
     step = padis.padis(pad=8, steps=10).step
@@ -195,16 +201,24 @@ def padis_rest():
         )
 
     own = seconds(level, likelihood, x, jax.random.split(KEY, 2)) / 10
-    title = "PaDIS, 64, inner step, B=2, with its network"
-    shown = dict(rest=own, release=RELEASE[title])
-    ratio = own / RELEASE[title]
-    yield check("PaDIS: our rest / its whole step", ratio, 0, 0.25, **shown)
+    other = torch["padis"]["rest"]
+    name = f"PaDIS, no network: restated with {torch['padis']['operator']} / ours"
+    yield at_least(name, other / own, 4, seconds=own, restated=other)
+
+
+def measured_by_torch(python):
+    """Return what torch_loops.py prints."""
+    script = [python, str(Path(__file__).with_name("torch_loops.py")), str(FOLDER)]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{python}: torch_loops.py failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 PARTS = dict(
-    projection_64=lambda: projection(64, 2, 9),
-    projection_512=lambda: projection(512, 1, 3),
-    song22=song22_chains,
+    projection_64=lambda torch: projection(64, 2, 9),
+    projection_512=lambda torch: projection(512, 1, 3),
+    song22=lambda torch: song22_chains(),
     ddpm=ddpm_overhead,
     padis=padis_rest,
 )
@@ -213,10 +227,14 @@ PARTS = dict(
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parts = parser.parse_args().only
+    parser.add_argument("--torch_python", help="a Python with torch and diffusers")
+    arguments = parser.parse_args()
     if not FOLDER.is_dir():
         sys.exit(f"{FOLDER} is absent: this benchmark needs the release's saved runs")
-    finish(dict(checks=[found for part in parts for found in PARTS[part]()]))
+    python = arguments.torch_python
+    torch = measured_by_torch(python) if python else None
+    found = [check for part in arguments.only for check in PARTS[part](torch)]
+    finish(dict(checks=found, torch=torch))
 
 
 if __name__ == "__main__":

@@ -171,11 +171,12 @@ class Matrix(Operator):
         self.in_shape, self.out_shape = in_shape, out_shape
 
     def __call__(self, x):
-        y = jnp.matmul(self.matrix, x.ravel(), precision="highest")
+        # As a column: XLA then does not transpose the matrix in every call under vmap.
+        y = jnp.matmul(self.matrix, x.reshape(-1, 1), precision="highest")
         return y.reshape(self.out_shape)
 
     def adjoint(self, y):
-        x = jnp.matmul(y.ravel(), self.matrix, precision="highest")
+        x = jnp.matmul(y.reshape(1, -1), self.matrix, precision="highest")
         return x.reshape(self.in_shape)
 
 

@@ -37,12 +37,13 @@ class Beam(Operator):
     angles: tuple[float, ...]  # of the views, degrees
     mirrored: bool  # does turning the image by 180 degrees reverse the detector?
 
-    def _hold(self, scale: float) -> None:
+    def _hold(self, scale: float, dense: bool | None) -> None:
         """Build A for pixels of side `scale` bins at most, once all else is set."""
         (height, width, _), (views, detectors) = self.in_shape, self.out_shape
         rows, columns = views * detectors, height * width
         self.taps = base_footprints.most_taps(scale)
-        self.dense = rows * columns <= DENSE_ENTRIES
+        small = rows * columns <= DENSE_ENTRIES
+        self.dense = small if dense is None else bool(dense)
         blocks = 2 if self.mirrored else 1
         self.exact = self.dense and rows <= blocks * EXACT_ROWS
         self.stored = not self.dense and (views * self.taps * columns <= STORED_WEIGHTS)

@@ -35,6 +35,8 @@ class ParallelBeam(Beam):
       detectors: number of bins; by default the fewest that see the whole diagonal.
       pitch: width of a bin, in the unit of `pixel_size`, > 0; by default one pixel.
       pixel_size: side of a pixel in a unit of your choice (mm, say), > 0.
+      dense: hold A as a matrix; by default where it is small. A matrix serves batches
+        and `solve_gram`; weights serve one or two images faster on CPU.
 
     `__call__` takes [H, W, 1] and returns [views, detectors] in pixel lengths; times
     `pixel_size` they are in its unit.
@@ -58,6 +60,7 @@ class ParallelBeam(Beam):
         detectors: int | None = None,
         pitch: float | None = None,
         pixel_size: float = 1.0,
+        dense: bool | None = None,
     ):
         height, width = check_image(in_shape)
         pitch = pixel_size if pitch is None else pitch
@@ -71,7 +74,7 @@ class ParallelBeam(Beam):
         self.in_shape = (height, width, 1)
         self.out_shape = (len(self.angles), detectors)
         self.pitch = pitch
-        self._hold(1 / pitch)
+        self._hold(1 / pitch, dense)
 
     def _land(self, cos, sin, right, up):
         centre = (right * cos + up * sin) / self.pitch + self.out_shape[1] / 2

@@ -49,6 +49,8 @@ class FanBeam(Beam):
       pitch: width of a bin, in that unit, > 0; by default the width of a pixel of the
         image centre on the detector.
       pixel_size: side of a pixel in a unit of your choice (mm, say), > 0.
+      dense: hold A as a matrix; by default where it is small. A matrix serves batches
+        and `solve_gram`; weights serve one or two images faster on CPU.
 
     `__call__` takes [H, W, 1] and returns [views, detectors] in pixel lengths.
 
@@ -73,6 +75,7 @@ class FanBeam(Beam):
         detectors: int | None = None,
         pitch: float | None = None,
         pixel_size: float = 1.0,
+        dense: bool | None = None,
     ):
         height, width = check_image(in_shape)
         check_positive(pixel_size=pixel_size, pitch=1.0 if pitch is None else pitch)
@@ -109,7 +112,7 @@ class FanBeam(Beam):
         around = np.linspace(0, math.pi, 1001)
         depth = source - diagonal / 2 * np.cos(around)
         ray = np.hypot(depth, diagonal / 2 * np.sin(around))
-        self._hold(1.001 * self.magnified / pitch * (ray / depth**2).max())
+        self._hold(1.001 * self.magnified / pitch * (ray / depth**2).max(), dense)
 
     def _rays(self, cos, sin, right, up):
         """Return the tangent of the fan angle and the depth of pixels [H, W]."""
