@@ -1,10 +1,10 @@
 """How many network calls are needed: both AUROCs against samples, steps and levels.
 
-    python experiments/calls.py --images=slices|phantoms [--per_group=30]
+    python experiments/calls.py --images=slices|phantoms|brain [--per_group=30]
 
 Around the config's estimator one number changes at a time: N posterior samples, T steps
 of their sampler, K noise levels of the window, and whether each noise draw is used with
-both signs. Tuning images and keys are the same for every row (`choose_settings.py`).
+both signs. Tuning images (`problems.py`) and keys are the same for every row.
 Prints one JSON object and writes results/calls_<images>.md. About 10 seconds an image
 on one core.
 """
@@ -12,46 +12,41 @@ on one core.
 import json
 from pathlib import Path
 
-import choose_settings
 import jax
 import numpy as np
+import problems
 import tables
-from absl import app, flags
+from absl import app
 from aurocs import aurocs
+from choose_settings import FLAGS
 from tqdm import tqdm
 
 from klip_jax import kl, sde
-from klip_jax.build import fill, load_prior
+from klip_jax.build import fill
 from klip_jax.checkpoint import write_atomically
-from klip_jax.default_config import get_config
 from klip_jax.detectors import klip
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
-from klip_jax.operators.ct import ParallelBeam
-from klip_jax.workdir import shipped
 
-FLAGS = flags.FLAGS
 CHANGES = {
     "samples": (3, 4, 8, 12),
     "steps": (5, 10, 40),
     "levels": (2, 3, 10),
 }
-NOISE_STD = 0.1
 
 
 def main(_):
-    weights = FLAGS.weights or choose_settings.WEIGHTS[FLAGS.images]
-    prior, _ = load_prior(shipped(weights, "phantom_ct.safetensors"))
-    images, operator = choose_settings.load(), ParallelBeam((64, 64, 1))
-    own = klip.Settings()
-    if FLAGS.images == "phantoms":
-        own = fill(klip.Settings, get_config().estimator.to_dict(), "estimator")
+    images = problems.tuning_images(FLAGS.images, FLAGS.per_group, FLAGS.seed)
+    config = problems.config(problems.NAMES[FLAGS.images]).to_dict()
+    shape = images.images.shape[1:]
+    prior, _, *measured = problems.scanner(config, shape, FLAGS.weights)
+    own = fill(klip.Settings, config["estimator"], "estimator")
     rows = [(own, (1.0, -1.0)), (own, (1.0,))]
     for name, values in CHANGES.items():
         rows += [(own._replace(**{name: value}), (1.0, -1.0)) for value in values]
     found = []
     for settings, signs in tqdm(rows, unit="setting"):
         maps = [
-            np.asarray(heatmap(prior, operator, key, x, settings, signs))
+            np.asarray(heatmap(prior, *measured, key, x, settings, signs))
             for key, x in zip(
                 jax.random.split(jax.random.key(FLAGS.seed), len(images.ids)),
                 images.images,
@@ -69,10 +64,10 @@ def main(_):
 
 
 @jax.jit(static_argnames=("settings", "signs"))
-def heatmap(prior, operator, key, x, settings, signs):
+def heatmap(prior, operator, noise_std, key, x, settings, signs):
     key_noise, key_samples, key_levels = jax.random.split(key, 3)
-    y = operator(x) + NOISE_STD * jax.random.normal(key_noise, operator.out_shape)
-    likelihood = ConditionalGaussian(operator, y, NOISE_STD, settings.inflation)
+    y = operator(x) + noise_std * jax.random.normal(key_noise, operator.out_shape)
+    likelihood = ConditionalGaussian(operator, y, noise_std, settings.inflation)
     found = kl.levels_kl(
         key_levels,
         prior,

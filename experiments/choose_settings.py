@@ -1,14 +1,12 @@
 """How the default map was chosen: scale, emphasis and noise levels, on tuning images.
 
-    python experiments/choose_settings.py --images=slices [--per_group=30]
-    python experiments/choose_settings.py --images=phantoms [--weights=FILE]
+    python experiments/choose_settings.py --images=phantoms|slices|brain
 
-Slices: the train split of abdomen_ct_64 with anomalies simulated there, lesions,
-gratings and bad views (`data/simulated.py`). Phantoms: lesions, of a seed that no
-result is reported on. For every map, scale and emphasis it prints the localization
-AUROC (inside eligible tissue united with the mask) and the detection AUROC (mean of the
-largest 2 % of blocks), over all groups and for each, as one JSON object, the best
-localization first. About 4 seconds an image on one core.
+The images are those of `problems.py`, on which no result is reported. For every map,
+scale and emphasis it prints the localization AUROC (inside eligible tissue united with
+the mask) and the detection AUROC (mean of the largest 2 % of blocks), over all groups
+and for each, as one JSON object, the best localization first. About 4 seconds an image
+on one core.
 """
 
 import itertools
@@ -17,19 +15,16 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import problems
 from absl import app, flags
 from tqdm import tqdm
 
 from klip_jax import kl, metrics
-from klip_jax.build import load_prior
-from klip_jax.data import phantom_set, simulated
 from klip_jax.detectors.klip import Settings, posterior_samples
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
-from klip_jax.operators.ct import ParallelBeam
-from klip_jax.workdir import shipped
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("images", "slices", ["slices", "phantoms"], "What to tune on.")
+flags.DEFINE_enum("images", "slices", list(problems.NAMES), "What to tune on.")
 flags.DEFINE_integer("per_group", 30, "Images of each group.")
 flags.DEFINE_integer("seed", 5, "Of the images; not one of the reported seeds.")
 flags.DEFINE_string("weights", "", "Another prior than the one that is here.")
@@ -37,14 +32,14 @@ SCALES = (1.0, 2.0, 3.0)
 EMPHASES = (0.0, 0.05, 0.1, 0.2, 0.4, 1.0)
 LEVELS = np.geomspace(0.02, 0.8, 8)
 WINDOWS = {"0.02-0.1": (0.0, 0.1), "0.02-0.3": (0.0, 0.3), "0.02-0.8": (0.0, 1.0)}
-WEIGHTS = {"slices": "checkpoints/abdomen_ct_64.safetensors", "phantoms": ""}
 
 
 def main(_):
-    weights = FLAGS.weights or WEIGHTS[FLAGS.images]
-    prior, card = load_prior(shipped(weights, "phantom_ct.safetensors"))
-    images = load()
-    plain, filtered = record(prior, images)
+    images = problems.tuning_images(FLAGS.images, FLAGS.per_group, FLAGS.seed)
+    config = problems.config(problems.NAMES[FLAGS.images]).to_dict()
+    shape = images.images.shape[1:]
+    prior, card, *measured = problems.scanner(config, shape, FLAGS.weights)
+    plain, filtered = record(prior, *measured, images)
     rows = []
     for (name, window), (j, kind) in itertools.product(
         WINDOWS.items(), enumerate(kl.MAPS)
@@ -65,24 +60,9 @@ def main(_):
     print(json.dumps({"images": FLAGS.images, "steps": steps, "rows": rows}))
 
 
-def load():
-    """Return the images to tune on."""
-    if FLAGS.images == "phantoms":
-        return phantom_set.load(per_group=FLAGS.per_group, seed=FLAGS.seed)
-    return simulated.load(
-        file="abdomen_ct_64.npz",
-        greys=(0.3, 0.75),
-        groups=tuple(simulated.KINDS),
-        per_group=FLAGS.per_group,
-        seed=FLAGS.seed,
-        offset=50.0,
-        scale=205.0,
-    )
-
-
-def record(prior, images):
+def record(prior, operator, noise_std, images):
     """Return block maps, plain [N, K, 3, ...] and filtered [N, scales, K, 3, ...]."""
-    operator, noise_std, settings = ParallelBeam((64, 64, 1)), 0.1, Settings()
+    settings = Settings()
 
     @jax.jit
     def maps_of(prior, operator, key, x):

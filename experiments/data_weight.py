@@ -1,12 +1,12 @@
 """How much should the measurements weigh? The inflation of the prior's expected error.
 
-    python experiments/data_weight.py --images=phantoms|slices [--inflations=1,2,4]
+    python experiments/data_weight.py --images=phantoms|slices|brain [--inflations=1,2]
 
 The sampler takes p(x0 | x_s) for N(D, v I), v the mean squared error of the denoiser by
 pixel, times `inflation`. What is sought is the one at which posterior samples miss the
 measurements as noise does: misfit 1 (`klip.Estimate`). That needs no labels. Prints one
 JSON object with, for each inflation, reconstruction error, misfit and the AUROCs of
-every map on the tuning images of `choose_settings.py`; and, on the in-distribution ones
+every map on the tuning images of `problems.py`; and, on the in-distribution ones
 among them, the errors as A sees them at each noise level,
 
     c = E|A (x0 - D)|^2 / (v E|A n|^2),   n white with variance 1.
@@ -19,35 +19,33 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import problems
 from absl import app, flags
 from aurocs import aurocs
-from choose_settings import FLAGS, WEIGHTS, load
+from choose_settings import FLAGS
 from tqdm import tqdm
 
 from klip_jax import kl, metrics
-from klip_jax.build import fill, load_prior
-from klip_jax.default_config import get_config
+from klip_jax.build import fill
 from klip_jax.detectors import klip
-from klip_jax.operators.ct import ParallelBeam
-from klip_jax.workdir import shipped
 
 flags.DEFINE_list("inflations", ["1", "2", "4"], "Those to try.")
-NOISE_STD = 0.1
 LEVELS = np.geomspace(0.01, 10.0, 7)
-# What abdomen_ct.py has beside the default.
-CHOSEN = {
-    "phantoms": {},
-    "slices": dict(map="coherent_guided", emphasis=0.1, window=(0.02, 0.3), levels=5),
-}
 
 
 def main(_):
-    weights = FLAGS.weights or WEIGHTS[FLAGS.images]
-    prior, _ = load_prior(shipped(weights, "phantom_ct.safetensors"))
-    operator, images = ParallelBeam((64, 64, 1)), load()
+    images = problems.tuning_images(FLAGS.images, FLAGS.per_group, FLAGS.seed)
+    config = problems.config(problems.NAMES[FLAGS.images]).to_dict()
+    shape = images.images.shape[1:]
+    prior, _, *measured = problems.scanner(config, shape, FLAGS.weights)
+    operator = measured[0]
     healthy = images.images[np.array(images.groups) == "id"]
     seen = {f"{s:.3g}": float(seen_by(operator, prior, healthy, s)) for s in LEVELS}
-    rows = [measure(prior, operator, images, float(f)) for f in FLAGS.inflations]
+    rows = []
+    for inflation in map(float, FLAGS.inflations):
+        settings = config["estimator"] | {"inflation": inflation}
+        settings = fill(klip.Settings, settings, "estimator")
+        rows.append(measure(prior, *measured, images, settings))
     print(json.dumps({"seen by the scanner": seen, "rows": rows}))
 
 
@@ -65,25 +63,23 @@ def seen_by(operator, prior, x, sigma):
     return energies(prior, operator)
 
 
-def measure(prior, operator, images, inflation):
-    """Return what the default detector finds with that inflation."""
-    settings = get_config().estimator.to_dict() | CHOSEN[FLAGS.images]
-    settings = fill(klip.Settings, settings | {"inflation": inflation}, "estimator")
+def measure(prior, operator, noise_std, images, settings):
+    """Return what the config's detector finds with these settings."""
     keys = jax.random.split(jax.random.key(FLAGS.seed), len(images.ids))
-    pairs = zip(keys, tqdm(images.images, desc=f"{inflation:g}"), strict=True)
-    found = [estimate(prior, operator, *pair, settings) for pair in pairs]
+    pairs = zip(keys, tqdm(images.images, desc=f"{settings.inflation:g}"), strict=True)
+    found = [estimate(prior, operator, noise_std, *pair, settings) for pair in pairs]
     maps, means, misfits = (np.stack(part) for part in zip(*found, strict=True))
     psnr = [metrics.psnr(x, mean) for x, mean in zip(images.images, means, strict=True)]
     row = {"psnr": np.mean(psnr), "misfit": np.mean(misfits)}
-    row = {"inflation": inflation} | {k: float(v) for k, v in row.items()}
+    row = {"inflation": settings.inflation} | {k: float(v) for k, v in row.items()}
     return row | {name: aurocs(maps[:, i], images) for i, name in enumerate(kl.MAPS)}
 
 
 @jax.jit(static_argnames="settings")
-def estimate(prior, operator, key, x, settings):
+def estimate(prior, operator, noise_std, key, x, settings):
     key_noise, key = jax.random.split(key)
-    y = operator(x) + NOISE_STD * jax.random.normal(key_noise, operator.out_shape)
-    found = klip.estimate(key, y, operator, NOISE_STD, prior, settings)
+    y = operator(x) + noise_std * jax.random.normal(key_noise, operator.out_shape)
+    found = klip.estimate(key, y, operator, noise_std, prior, settings)
     return found.levels.heatmap, found.mean, found.misfit
 
 

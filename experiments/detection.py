@@ -18,7 +18,6 @@ maps.png: no image of the sets is published. About 4 seconds an image of 64x64 o
 core.
 """
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -27,6 +26,7 @@ import alarms
 import methods
 import numpy as np
 import pictures
+import problems
 import records
 import tables
 from absl import app, flags
@@ -80,11 +80,7 @@ def main(_):
 
 def config():
     """Return the benchmark's config as plain data."""
-    path = HERE.parent / "configs" / f"{CONFIGS[FLAGS.benchmark]}.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found = module.get_config()
+    found = problems.config(CONFIGS[FLAGS.benchmark])
     found.data.per_group = FLAGS.per_group
     if FLAGS.benchmark in GROUPS:
         found.data.groups = GROUPS[FLAGS.benchmark]

@@ -148,11 +148,13 @@ def load(
     root: str = "",
     offset: float = 0.0,
     scale: float = 255.0,
+    shrink: int = 1,
+    healthy: str = "",
 ) -> ImageSet:
     """Read images and put an anomaly into all but the first `per_group`.
 
     Args:
-      file, split, part, root, offset, scale: of `npz.load`.
+      file, split, part, root, offset, scale, shrink, healthy: of `npz.load`.
       greys: of the tissue that may hold one; images with fewer than 30 such pixels are
         passed over.
       groups: names in `KINDS`; the group "id" comes before them.
@@ -169,8 +171,8 @@ def load(
     for group in groups:
         if group not in KINDS:
             raise ValueError(f"data.groups: no {group!r}; choose of {sorted(KINDS)}")
-    where = dict(file=file, split=split, part=part, root=root)
-    known = npz.load(**where, offset=offset, scale=scale)
+    where = dict(file=file, split=split, part=part, root=root, healthy=healthy)
+    known = npz.load(**where, offset=offset, scale=scale, shrink=shrink)
     eligible = np.asarray(jax.vmap(lambda x: tissue(x, greys))(known.images))
     fit = np.flatnonzero(eligible.sum((1, 2)) >= 30)
     count = (1 + len(groups)) * per_group
