@@ -10,7 +10,8 @@
        python -m klip_jax.main --config=configs/celeba_inpaint.py --mode=convert \\
            --source=google/ddpm-celebahq-256
 
-   or `--config.prior.weights=<a folder in Hugging Face layout>`, as it is.
+   or `--config.prior.weights=<a folder in Hugging Face layout>`, as it is. The hub's
+   commit is pinned; --revision takes another.
 2. Aligned 256x256 PNG files (CelebA-HQ or your own) in celeba_hq_256 below the folder
    that KLIP_DATA or --config.data.root names. With the sub-folders id and, say, scar
    and scar_masks, --config.data.groups="('id', 'scar')" also measures the detection.

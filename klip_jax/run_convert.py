@@ -25,7 +25,8 @@ class Request(NamedTuple):
       target: file to write; "" chooses its name.
       size: side of the images, pixels, where the source does not say; 0 if it does.
       patch, pad: pixels, for PaDIS only; see `priors.patches`.
-      revision: commit of a hub id; "" takes the newest and records it.
+      revision: commit of a hub id; "" takes that of `diffusers.PINNED`, or the newest,
+        and records it.
     """
 
     source: str = ""

@@ -155,7 +155,18 @@ def test_a_hub_id_without_the_hub(tmp_path, monkeypatch):
         convert(Request("google/ddpm-celebahq-256"))
 
 
-def test_a_hub_id_is_downloaded_and_its_commit_kept(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("source", "revision", "asked"),
+    [
+        ("google/small", "abc", "abc"),
+        ("google/small", "", None),
+        ("google/ddpm-celebahq-256", "", "cd5c944777ea2668051904ead6cc120739b86c4d"),
+        ("google/ddpm-celebahq-256", "abc", "abc"),
+    ],
+)
+def test_a_hub_id_is_downloaded_and_its_commit_kept(
+    folder, tmp_path, monkeypatch, source, revision, asked
+):
     class Hub:
         @staticmethod
         def list_repo_files(repo_id, revision):
@@ -163,16 +174,15 @@ def test_a_hub_id_is_downloaded_and_its_commit_kept(folder, tmp_path, monkeypatc
 
         @staticmethod
         def snapshot_download(repo_id, revision, allow_patterns):
-            assert (repo_id, revision) == ("google/small", "abc")
+            assert (repo_id, revision) == (source, asked)
             assert allow_patterns == ["*.json", "*.bin"]
             return str(folder)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "huggingface_hub", Hub)
-    path = convert(Request("google/small", revision="abc"))
-    assert str(path) == "checkpoints/small.safetensors"
+    path = convert(Request(source, revision=revision, target="x.safetensors"))
     _, record = load_prior(path)
-    assert record["source"] == "google/small" and record["revision"] == "My-Model"
+    assert record["source"] == source and record["revision"] == "My-Model"
 
 
 @pytest.mark.slow

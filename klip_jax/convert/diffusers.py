@@ -35,6 +35,8 @@ SAME = {
 }
 """Settings of a config.json with the values that our network has."""
 PREDICTIONS = {"epsilon": "epsilon.Epsilon", "v_prediction": "velocity.Velocity"}
+PINNED = {"google/ddpm-celebahq-256": "cd5c944777ea2668051904ead6cc120739b86c4d"}
+"""Commits of the models that configs here ask for."""
 # Attention layers were renamed once.
 RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -71,8 +73,8 @@ def download(hub_id: str, revision: str = "") -> pathlib.Path:
 
     Args:
       hub_id: "<owner>/<name>".
-      revision: a commit; "" takes the newest. The last part of the folder returned is
-        the commit that it was.
+      revision: a commit; "" takes the one in `PINNED`, for other models the newest. The
+        last part of the folder returned is the commit that it was.
 
     Raises:
       ValueError: if huggingface_hub is not installed.
@@ -85,7 +87,7 @@ def download(hub_id: str, revision: str = "") -> pathlib.Path:
             f"{hub_id}: no such folder, and to download it the package "
             "huggingface_hub must be installed: pip install huggingface_hub"
         ) from None
-    place = {"repo_id": hub_id, "revision": revision or None}
+    place = {"repo_id": hub_id, "revision": revision or PINNED.get(hub_id)}
     try:
         files = huggingface_hub.list_repo_files(**place)
         safe = any(name.endswith(".safetensors") for name in files)
