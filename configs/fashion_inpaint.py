@@ -4,7 +4,7 @@
 
 Every second pixel of a 28x28 image, at random, is measured, with noise of 0.05. Digits
 of MNIST are out-of-distribution; there are no masks, so there is no localization. The
-prior has 4000 steps of 32 images on the train split of Fashion-MNIST alone (half an
+prior has 5200 steps of 32 images on the train split of Fashion-MNIST alone (half an
 hour on one core):
 
     python -m klip_jax.main --config=configs/fashion_inpaint.py --mode=train
