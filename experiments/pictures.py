@@ -1,6 +1,7 @@
 """Figures of `detection.py`, as PNG bytes: the ROC, and maps of the same images."""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -53,7 +54,7 @@ def side_by_side(
     size = 1.25 * (len(maps) + 1), 1.35 * len(shown)
     figure = Figure(size, dpi=110, layout="constrained")
     grid = figure.subplots(len(shown), len(maps) + 1, squeeze=False)
-    for row, i in zip(grid, shown, strict=True):
+    for line, (row, i) in enumerate(zip(grid, shown, strict=True)):
         look = dict(cmap="gray", vmin=0, vmax=1)
         panels = {images.groups[i]: (images.images[i][..., 0], look)}
         for name, of_all in maps.items():
@@ -64,8 +65,8 @@ def side_by_side(
             if images.masks is not None and images.masks[i].any():
                 ax.contour(images.masks[i], [0.5], colors=["#00d5c8"], linewidths=0.8)
             ax.set_axis_off()
-            if row is grid[0] or ax is row[0]:
-                ax.set_title(name, fontsize=6)
+            if not line or name == images.groups[i]:
+                ax.set_title(textwrap.fill(name, 22), fontsize=6)
     return png(figure)
 
 
