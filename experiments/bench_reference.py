@@ -200,7 +200,7 @@ def padis_rest(torch):
             x, keys
         )
 
-    own = seconds(level, likelihood, x, jax.random.split(KEY, 2)) / 10
+    own = seconds(level, likelihood, x, jax.random.split(KEY, 2), repeats=21) / 10
     other = torch["padis"]["rest"]
     name = f"PaDIS, no network: restated with {torch['padis']['operator']} / ours"
     yield at_least(name, other / own, 4, seconds=own, restated=other)
