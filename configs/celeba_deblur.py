@@ -22,54 +22,13 @@ prior. 288 network calls an image; no reference law is computed, which would cos
 much for each of its draws.
 """
 
-import numpy as np
-
-from klip_jax.default_config import get_config as default
+import runpy
+from pathlib import Path
 
 
 def get_config():
-    config = default()
+    same = Path(__file__).with_name("celeba_inpaint.py")
+    config = runpy.run_path(str(same))["get_config"]()
     with config.unlocked():
-        config.data = dict(
-            name="folder.load",
-            folder="celeba_hq_256",
-            groups=(),
-            per_group=0,
-            root="",
-            measurements="",
-        )
         config.operator = dict(name="blur.GaussianBlur", std=9.0, truncate=1.1)
-        config.noise_std = 0.01
-        config.prior.weights = "checkpoints/ddpm_celebahq_256.safetensors"
-        config.estimator.samples = 8
-        config.estimator.steps = 26
-        config.estimator.window, config.estimator.levels = (0.02, 0.3), 5
-        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.1
-        config.calibration.draws = 0
-        faces = dict(name="folder.load", folder="celeba_hq_256", root="")
-        config.train.data = dict(**faces, groups=())
-        config.train.test = dict(**faces, groups=(), per_group=16)
-        config.train.licence = "CelebA-HQ: non-commercial research only"
-        # What google/ddpm-celebahq-256 is.
-        config.train.net = dict(
-            name="unet2d.UNet2DModel",
-            block_out_channels=(128, 128, 256, 256, 512, 512),
-            down_block_types=(
-                *(4 * ("DownBlock2D",)),
-                *("AttnDownBlock2D", "DownBlock2D"),
-            ),
-            up_block_types=(
-                *("UpBlock2D", "AttnUpBlock2D"),
-                *(4 * ("UpBlock2D",)),
-            ),
-            layers_per_block=2,
-            attention_head_dim=None,
-            norm_num_groups=32,
-            norm_eps=1e-6,
-            downsample_padding=0,
-            freq_shift=1,
-            flip_sin_to_cos=False,
-        )
-        betas = tuple(np.linspace(1e-4, 0.02, 1000).tolist())
-        config.train.prior = dict(name="epsilon.Epsilon", betas=betas)
     return config

@@ -23,38 +23,13 @@ prior. 288 network calls an image; no reference law is computed, which would cos
 much for each of its draws.
 """
 
-from klip_jax.default_config import get_config as default
+import runpy
+from pathlib import Path
 
 
 def get_config():
-    config = default()
+    same = Path(__file__).with_name("chaos_song_image.py")
+    config = runpy.run_path(str(same))["get_config"]()
     with config.unlocked():
-        config.data = dict(
-            name="npz.load",
-            file="chaos.npz",
-            groups=("id", "tumor"),
-            per_group=0,
-            root="",
-            measurements="",
-        )
-        config.operator = dict(
-            name="radial.RadialLines", views=23, lines=512, contested="last"
-        )
-        config.noise_std = 0.01
-        config.prior.weights = "checkpoints/chaos_ncsnpp_512.safetensors"
-        config.estimator.samples = 8
-        config.estimator.steps = 26
-        config.estimator.window, config.estimator.levels = (3.19, 4.66), 5
-        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.1
-        config.estimator.block, config.estimator.scale = 32, 16.0
-        config.calibration.draws = 0
-        slices = dict(name="npz.load", file="chaos.npz", root="", groups=("id",))
-        config.train.data = dict(**slices)
-        config.train.test = dict(**slices, per_group=16)
-        config.train.licence = "CHAOS challenge: CC BY-SA 4.0"
-        # What the release's network is.
-        config.train.net = dict(
-            name="ncsnpp.NCSNpp", width=32, multipliers=(1, 1, 2, 2, 2, 2, 2), blocks=2
-        )
-        config.train.prior = dict(name="score.Score")
+        config.estimator.window = (3.19, 4.66)
     return config
