@@ -37,13 +37,13 @@ from klip_jax.checkpoint import write_atomically
 from klip_jax.detectors import klip
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("benchmark", "A", ["A", "B", "C", "D"], "Which one.")
 flags.DEFINE_integer("per_group", 25, "Images of each group.")
 flags.DEFINE_integer("fit", 64, "Training images for the detectors that are fitted.")
 flags.DEFINE_boolean("recompute", False, "Sample again, whatever is kept.")
 flags.DEFINE_string("workdir", "runs/detection", "Where results are kept.")
 HERE = Path(__file__).resolve().parent
 CONFIGS = {"A": "abdomen_ct", "B": "brain_mri", "D": "fashion_inpaint"}
+flags.DEFINE_enum("benchmark", "A", list(CONFIGS), "Which one.")
 GROUPS = {"A": ("id", "lesion_mid", "lesion_high", "texture", "streak")}
 
 

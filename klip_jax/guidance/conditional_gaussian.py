@@ -10,9 +10,9 @@ Cov / sigma^2), and needs no derivative of the network. v is the prior's own exp
 error at that level. Exact for a white Gaussian prior; on the smooth G16 of the tests
 its integrand at many noise levels sums to .654 of the KL.
 
-Errors of images gather at edges, v is their mean: draws then trust the prior too much
-where it errs, and miss the measurements by more than the noise. `inflation` times v
-mends the mean of that, as in ensemble filters (Anderson and Anderson 1999).
+With a network's v draws trust the prior too much: they miss the measurements by more
+than the noise. `inflation` times v mends the mean of that, as in ensemble filters
+(Anderson and Anderson 1999).
 
 Reference: Zhu et al. 2023 (DiffPIR) and Zhang et al. 2024 (DAPS), with v measured
 instead of chosen.

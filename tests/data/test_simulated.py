@@ -108,3 +108,16 @@ def test_a_set_of_two_groups(image, tmp_path):
         simulated.load(**settings, groups=("metal",))
     with pytest.raises(ValueError, match=r"needs 10 images with tissue .* there are 8"):
         simulated.load(**settings, per_group=5)
+
+
+def test_only_healthy_images_and_larger_pixels(image, tmp_path):
+    stack = np.uint8(np.round(255 * np.repeat(np.asarray(image)[None, ..., 0], 6, 0)))
+    area = np.array([0, 7, 0, 9, 0, 0])
+    split = np.zeros(6, np.uint8)
+    np.savez(tmp_path / "x.npz", images=stack, split=split, area=area)
+    settings = dict(file="x.npz", root=str(tmp_path), greys=GREYS, per_group=2)
+    found = simulated.load(**settings, healthy="area", shrink=2)
+    assert found.images.shape == (4, 32, 32, 1) and found.masks.shape == (4, 32, 32)
+    assert not {"x_00001", "x_00003"} & set(found.ids)
+    with pytest.raises(ValueError, match="needs 6 images"):
+        simulated.load(**settings | {"per_group": 3}, healthy="area", shrink=2)
