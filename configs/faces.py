@@ -30,6 +30,7 @@ def get_config(degradation="blur"):
             file="faces_ood_64.npz",
             groups=("id", "scar"),
             per_group=50,
+            oval=(0.53, 0.5, 0.4, 0.31),  # of the mean of the training images
             root="",
             measurements="",
         )

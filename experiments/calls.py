@@ -1,6 +1,6 @@
 """How many network calls are needed: both AUROCs against samples, steps and levels.
 
-    python experiments/calls.py --images=slices|phantoms|brain [--per_group=30]
+    python experiments/calls.py --images=slices|phantoms|brain|faces [--per_group=30]
 
 Around the config's estimator one number changes at a time: N posterior samples, T steps
 of their sampler, K noise levels of the window, and whether each noise draw is used with
@@ -36,7 +36,7 @@ CHANGES = {
 
 def main(_):
     images = problems.tuning_images(FLAGS.images, FLAGS.per_group, FLAGS.seed)
-    config = problems.config(problems.NAMES[FLAGS.images]).to_dict()
+    config = problems.config(FLAGS.images).to_dict()
     shape = images.images.shape[1:]
     prior, _, *measured = problems.scanner(config, shape, FLAGS.weights)
     own = fill(klip.Settings, config["estimator"], "estimator")

@@ -1,6 +1,6 @@
 """How the default map was chosen: scale, emphasis and noise levels, on tuning images.
 
-    python experiments/choose_settings.py --images=phantoms|slices|brain
+    python experiments/choose_settings.py --images=phantoms|slices|brain|faces
 
 The images are those of `problems.py`, on which no result is reported. For every map,
 scale and emphasis it prints the localization AUROC (inside eligible tissue united with
@@ -24,7 +24,7 @@ from klip_jax.detectors.klip import Settings, posterior_samples
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("images", "slices", list(problems.NAMES), "What to tune on.")
+flags.DEFINE_enum("images", "slices", problems.TUNED, "What to tune on.")
 flags.DEFINE_integer("per_group", 30, "Images of each group.")
 flags.DEFINE_integer("seed", 5, "Of the images; not one of the reported seeds.")
 flags.DEFINE_string("weights", "", "Another prior than the one that is here.")
@@ -36,7 +36,7 @@ WINDOWS = {"0.02-0.1": (0.0, 0.1), "0.02-0.3": (0.0, 0.3), "0.02-0.8": (0.0, 1.0
 
 def main(_):
     images = problems.tuning_images(FLAGS.images, FLAGS.per_group, FLAGS.seed)
-    config = problems.config(problems.NAMES[FLAGS.images]).to_dict()
+    config = problems.config(FLAGS.images).to_dict()
     shape = images.images.shape[1:]
     prior, card, *measured = problems.scanner(config, shape, FLAGS.weights)
     plain, filtered = record(prior, *measured, images)

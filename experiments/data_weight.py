@@ -1,6 +1,6 @@
 """How much should the measurements weigh? The inflation of the prior's expected error.
 
-    python experiments/data_weight.py --images=phantoms|slices|brain [--inflations=1,2]
+    python experiments/data_weight.py --images=phantoms|slices|brain|faces
 
 The sampler takes p(x0 | x_s) for N(D, v I), v the mean squared error of the denoiser by
 pixel, times `inflation`. What is sought is the one at which posterior samples miss the
@@ -35,7 +35,7 @@ LEVELS = np.geomspace(0.01, 10.0, 7)
 
 def main(_):
     images = problems.tuning_images(FLAGS.images, FLAGS.per_group, FLAGS.seed)
-    config = problems.config(problems.NAMES[FLAGS.images]).to_dict()
+    config = problems.config(FLAGS.images).to_dict()
     shape = images.images.shape[1:]
     prior, _, *measured = problems.scanner(config, shape, FLAGS.weights)
     operator = measured[0]

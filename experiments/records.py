@@ -4,25 +4,43 @@ import csv
 import functools
 import io
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import methods
 import numpy as np
+from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
 from klip_jax import calibration, kl, metrics, run
 from klip_jax.build import build
 from klip_jax.checkpoint import write_atomically
-from klip_jax.job import prepare
+from klip_jax.data.base import ImageSet
+from klip_jax.job import Job, prepare
 from klip_jax.run_train import as_source
 
 NUMBERS = ("localization", "score", "p_value")
 FIELDS = ("image_id", "group", "patient", "method", *NUMBERS)
 
 
-def compute(config: dict, folder: Path, *, fit: int, recompute: bool):
+class Found(NamedTuple):
+    """What all detectors yield on N images.
+
+    Attributes:
+      job: what they ran on.
+      maps: {detector: [N, H, W]}.
+      scores: {detector: [N]}; of detectors without one, it follows from the maps.
+    """
+
+    job: Job
+    maps: dict[str, np.ndarray]
+    scores: dict[str, np.ndarray]
+
+
+def collect(config: dict, folder: Path, *, fit: int, recompute: bool, simulator=None):
     """Run every detector on every image.
 
     Args:
@@ -30,15 +48,16 @@ def compute(config: dict, folder: Path, *, fit: int, recompute: bool):
       folder: where what one image yields is kept.
       fit: training images for the detectors that are fitted.
       recompute: sample again, whatever is kept.
+      simulator: job -> what measures the images; None for the operator itself.
 
     Returns:
-      The rows of the table of scores, {method: pooled pixel metrics} where there are
-      masks, and (images, {method: maps}).
+      A `Found`.
     """
     job = prepare(config, folder)
-    images, block, top = job.images, job.estimator.block, job.estimator.top
+    images, block = job.images, job.estimator.block
     settings = dict(noise_std=job.noise_std, settings=job.estimator)
     everything = functools.partial(methods.record, **settings)
+    measure = job.operator if simulator is None else simulator(job)
 
     def to_fit(*args):
         # What is not returned is not computed.
@@ -51,7 +70,8 @@ def compute(config: dict, folder: Path, *, fit: int, recompute: bool):
         path = job.folder / "records" / f"{name}.npz"
         if recompute or not path.is_file():
             key = jax.random.fold_in(jax.random.key(0), zlib.crc32(name.encode()))
-            found = functions[use](job.prior, job.operator, key, x, eligible)
+            scanner = job.prior, job.operator, measure
+            found = functions[use](*scanner, key, x, eligible)
             buffer = io.BytesIO()
             np.savez(
                 buffer, **{f"{i}/{k}": v for i in (0, 1) for k, v in found[i].items()}
@@ -77,34 +97,66 @@ def compute(config: dict, folder: Path, *, fit: int, recompute: bool):
     maps = {k: np.stack([m[k] for m, _ in found]) for k in found[0][0]}
     features = {k: np.stack([f[k] for _, f in found]) for k in found[0][1]}
     more, scores = methods.fitted(reference, features, block)
-    maps |= more
-    for name, values in maps.items():
+    return Found(job, maps | more, scores)
+
+
+def smoothed(found: Found, tuned: Mapping[str, float]) -> Found:
+    """Add every detector whose map is better smoothed, under a name that says so.
+
+    Args:
+      found: of `collect`.
+      tuned: {detector: standard deviation of the Gaussian, pixels}.
+    """
+    more = {
+        f"{name}, smoothed {std:g}": smooth(found.maps[name], std)
+        for name, std in tuned.items()
+        if std
+    }
+    return found._replace(maps=found.maps | more)
+
+
+def smooth(maps, std):
+    """Filter maps [N, H, W] with a Gaussian, pixels; 0 leaves them as they are."""
+    return gaussian_filter(np.asarray(maps, np.float32), (0, std, std))
+
+
+def table(found: Found) -> tuple[list[dict], dict]:
+    """Return the rows of the table of scores, and {detector: pooled pixel metrics}."""
+    job, images = found.job, found.job.images
+    block, scores = job.estimator.block, dict(found.scores)
+    for name, values in found.maps.items():
         blocks = kl.block_sum(jnp.asarray(values), block)
+        top = job.estimator.top
         scores.setdefault(name, np.array([kl.top_mean(b, top) for b in blocks]))
     rows = []
     for name, values in scores.items():
-        inside = localizations(maps.get(name), images, block)
-        patients = images.patients or images.ids
-        names = [name] * len(values)
-        own = p_values(job, values) if name == methods.OURS else [np.nan] * len(values)
-        known = images.ids, images.groups, patients, names, inside, values, own
-        for row in zip(*known, strict=True):
-            rows.append(dict(zip(FIELDS, row, strict=True)))
+        inside = localizations(found.maps.get(name), images, block)
+        own = p_values(job, values) if name == methods.OURS else None
+        rows += rows_of(images, name, inside, values, own)
     if images.masks is None:
-        return rows, {}, (images, maps)
+        return rows, {}
     seen = images.masks, images.eligible | images.masks
     is_id = np.array(images.groups) == "id"
     by_pixel = {
-        name: metrics.pixel_metrics(found, *seen, is_id) for name, found in maps.items()
+        name: metrics.pixel_metrics(maps, *seen, is_id)
+        for name, maps in found.maps.items()
     }
-    return rows, by_pixel, (images, maps)
+    return rows, by_pixel
+
+
+def rows_of(images: ImageSet, name, inside, scores, own=None) -> list[dict]:
+    """Return one row an image, without p-values where there is no law."""
+    own = np.full(len(scores), np.nan) if own is None else own
+    patients, names = images.patients or images.ids, [name] * len(scores)
+    known = images.ids, images.groups, patients, names, inside, scores, own
+    return [dict(zip(FIELDS, row, strict=True)) for row in zip(*known, strict=True)]
 
 
 def p_values(job, scores):
-    """Return the p-value of each score by the law that fits, NaN if there is none."""
+    """Return the p-value of each score by the law that fits, None if there is none."""
     law = run.find_law(job)
     if law is None:
-        return [np.nan] * len(scores)
+        return None
     law = calibration.score_law(law, job.estimator.top, None)
     return [calibration.p_value(score, law) for score in scores]
 

@@ -1,7 +1,7 @@
 """Image sets in .npz files: plain arrays, never a pickle.
 
-`load`: one array `images`, all in-distribution, with `split` (0 train / 1 test) and
-`patient` where they are known; or one array a group, `<group>_images`, with
+`load`: one array `images`, all in-distribution, with `split` (0 train / 1 test),
+`masks` and `patient` where they are known; or one array a group, `<group>_images`, with
 `<group>_masks`, `<group>_eligible`, `<group>_body`, `<group>_patient`. `load_arrays`:
 groups that lie in different files. Grey values become (grey - offset) / scale.
 """
@@ -29,6 +29,7 @@ def load(
     shrink: int = 1,
     healthy: str = "",
     inside: float | None = None,
+    oval: tuple[float, ...] = (),
 ) -> ImageSet:
     """Read an image set.
 
@@ -48,6 +49,8 @@ def load(
       healthy: name of an array that is 0 for the images to keep; for `images` only.
       inside: lowest value of the body in [0, 1]; its holes are filled. Where the file
         does not say which tissue is eligible or body, this does; None leaves it open.
+      oval: the body of images that are aligned, instead: an upright ellipse, the row
+        and column of its centre and its half axes as shares of the sides.
 
     Returns:
       An `ImageSet` with images [N, H, W, C] in [0, 1].
@@ -68,7 +71,11 @@ def load(
         found = _grouped(arrays, path, groups, per_group, offset, scale)
     else:
         found = _plain(arrays, path, per_group, split, part, healthy, offset, scale)
-    return found if inside is None else _with_body(found, inside)
+    if inside is None and not oval:
+        return found
+    shape = found.images.shape[:-1]
+    body = _ellipse(shape, oval) if oval else _filled(found.images, inside)
+    return _with_body(found, body)
 
 
 def load_arrays(
@@ -157,7 +164,8 @@ def _plain(arrays, path, per_group, split, part, healthy, offset, scale):
     ids = tuple(f"{path.stem}_{i:05d}" for i in index)
     if patients is not None:
         patients = tuple(str(patients[i]) for i in index)
-    return ImageSet(images, ids, ("id",) * len(ids), patients=patients)
+    masks = arrays["masks"][index] > 0 if "masks" in arrays else None
+    return ImageSet(images, ids, ("id",) * len(ids), masks, patients=patients)
 
 
 def _part(index, patients, part):
@@ -194,13 +202,27 @@ def _shrunk(arrays, shrink, path):
     return found
 
 
-def _with_body(found, inside):
+def _filled(images, lowest):
+    """The pixels of [N, H, W, C] that reach `lowest`, and the holes among them."""
+    bright = images.max(-1) >= lowest
+    return np.stack([binary_fill_holes(image) for image in bright])
+
+
+def _ellipse(shape, oval):
+    """The pixels [N, H, W] whose centres lie in an upright ellipse."""
+    if len(oval) != 4 or not min(oval) > 0:
+        raise ValueError(f"data.oval={oval}: give centre and half axes, 4 numbers > 0")
+    row, column, high, wide = oval
+    y, x = ((np.arange(n) + 0.5) / n for n in shape[1:])
+    inside = np.hypot((y[:, None] - row) / high, (x - column) / wide) <= 1
+    return np.broadcast_to(inside, shape)
+
+
+def _with_body(found, body):
     """Fill in what the file does not say: body, and the eligible tissue in it."""
-    bright = found.images.max(-1) >= inside
-    bright = np.stack([binary_fill_holes(image) for image in bright])
 
     def known(pixels):
-        return bright if pixels is None or not pixels.any() else pixels
+        return body if pixels is None or not pixels.any() else pixels
 
     return found._replace(body=known(found.body), eligible=known(found.eligible))
 

@@ -7,10 +7,13 @@ sets, on purpose: what is chosen here must carry over to other anomalies.
   is r = r0 (1 + sum_k a_k cos(k theta + phi_k)), k = 2, 3, 4. At distance rho from its
   centre it adds contrast * clip(1/2 - (rho - r) / softness, 0, 1).
 - grating: such a blob, larger, which adds three plane waves of random direction.
+- stroke: the arc of a circle, at distance rho from which it adds
+  contrast * clip(1/2 - (rho - width / 2) / softness, 0, 1).
 - bad_views: a few views of a scan do not fit the others. With g = +-1 there and 0
   elsewhere, the filtered back-projection R^T (ramp * g R x) adds straight streaks.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -37,6 +40,9 @@ class Kind(NamedTuple):
       softness: width of the edge, pixels of any image.
       amplitude: range of the uniform root mean square of a grating, image units.
       wavelength: range of the uniform wavelengths of a grating.
+      length: range of the uniform length of a stroke.
+      turn: largest absolute angle by which a stroke turns, radians; uniform.
+      width: of a stroke.
       streaks: range of the uniform root mean square of streaks, image units.
       views: how many views are bad.
     """
@@ -47,6 +53,9 @@ class Kind(NamedTuple):
     softness: float = 1.5
     amplitude: tuple[float, float] = (0.05, 0.12)
     wavelength: tuple[float, float] = (2.5, 6.0)
+    length: tuple[float, float] = (8.0, 20.0)
+    turn: float = 2.0
+    width: float = 1.5
     streaks: tuple[float, float] = (0.015, 0.04)
     views: int = 3
 
@@ -111,6 +120,30 @@ def grating(
     return jnp.clip(image + change[..., None], 0.0, 1.0), profile > 0.5
 
 
+def stroke(
+    key: Array, image: Array, eligible: Array, kind: Kind = DEFAULT
+) -> tuple[Array, Array]:
+    """Put a thin curved line into an image; arguments and results as of `lesion`."""
+    side = image.shape[0]
+    keys = jax.random.split(key, 5)
+    centre = _place(keys[0], eligible)
+    low, high = kind.length
+    u = jax.random.uniform(keys[1], (3,))
+    length = (low + (high - low) * u[0]) * side / 64.0
+    # Points of the arc, half a pixel apart or less, its middle at the centre.
+    count = 2 * math.ceil(high * side / 64.0)
+    along = jnp.linspace(-0.5, 0.5, count)
+    angle = 2 * np.pi * u[1] + kind.turn * (2 * u[2] - 1) * along
+    y, x = (jnp.cumsum(f(angle)) * length / count for f in (jnp.sin, jnp.cos))
+    y, x = (p - p[count // 2] + c for p, c in zip((y, x), centre, strict=True))
+    rows, columns = jnp.arange(side)[:, None, None], jnp.arange(image.shape[1])[:, None]
+    rho = jnp.hypot(rows - y, columns - x).min(-1)
+    width = kind.width * side / 64.0
+    profile = jnp.clip(0.5 - (rho - width / 2) / kind.softness, 0.0, 1.0)
+    change = _signed(keys[2], kind.contrast) * profile
+    return jnp.clip(image + change[..., None], 0.0, 1.0), profile > 0.5
+
+
 def bad_views(
     key: Array, image: Array, eligible: Array, kind: Kind = DEFAULT
 ) -> tuple[Array, Array]:
@@ -132,7 +165,12 @@ def bad_views(
     return changed, jnp.abs(changed - image)[..., 0] > STREAK
 
 
-KINDS = {"lesion": lesion, "grating": grating, "bad_views": bad_views}
+KINDS = {
+    "lesion": lesion,
+    "grating": grating,
+    "stroke": stroke,
+    "bad_views": bad_views,
+}
 
 
 def load(
@@ -143,6 +181,7 @@ def load(
     per_group: int = 50,
     seed: int = 0,
     contrast: tuple[float, float] = DEFAULT.contrast,
+    radius: tuple[float, float] = DEFAULT.radius,
     split: str = "train",
     part: tuple[float, float] = (0.0, 1.0),
     root: str = "",
@@ -150,17 +189,18 @@ def load(
     scale: float = 255.0,
     shrink: int = 1,
     healthy: str = "",
+    oval: tuple[float, ...] = (),
 ) -> ImageSet:
     """Read images and put an anomaly into all but the first `per_group`.
 
     Args:
-      file, split, part, root, offset, scale, shrink, healthy: of `npz.load`.
-      greys: of the tissue that may hold one; images with fewer than 30 such pixels are
-        passed over.
+      file, split, part, root, offset, scale, shrink, healthy, oval: of `npz.load`.
+      greys: of the tissue that may hold one, inside the oval if there is one; images
+        with fewer than 30 such pixels are passed over.
       groups: names in `KINDS`; the group "id" comes before them.
       per_group: images of each group; no image is in two.
       seed: of the choice of images and of the anomalies.
-      contrast: of `Kind`.
+      contrast, radius: of `Kind`.
 
     Returns:
       An `ImageSet` with masks and eligible tissue.
@@ -172,8 +212,9 @@ def load(
         if group not in KINDS:
             raise ValueError(f"data.groups: no {group!r}; choose of {sorted(KINDS)}")
     where = dict(file=file, split=split, part=part, root=root, healthy=healthy)
-    known = npz.load(**where, offset=offset, scale=scale, shrink=shrink)
+    known = npz.load(**where, offset=offset, scale=scale, shrink=shrink, oval=oval)
     eligible = np.asarray(jax.vmap(lambda x: tissue(x, greys))(known.images))
+    eligible = eligible & (True if known.eligible is None else known.eligible)
     fit = np.flatnonzero(eligible.sum((1, 2)) >= 30)
     count = (1 + len(groups)) * per_group
     if len(fit) < count:
@@ -182,7 +223,7 @@ def load(
             f"greys {greys}, there are {len(fit)}"
         )
     chosen = np.random.default_rng(seed).permutation(fit)[:count]
-    kind = Kind(contrast=tuple(contrast))
+    kind = Kind(contrast=tuple(contrast), radius=tuple(radius))
     parts = []
     for i, index in enumerate(np.split(chosen, 1 + len(groups))):
         part = known.take(index)._replace(eligible=eligible[index])
@@ -202,19 +243,25 @@ def _blob(key, eligible, radius, kind):
     """Profile in [0, 1] of one star-shaped blob centred on an eligible pixel [H, W]."""
     height, width = eligible.shape
     keys = jax.random.split(key, 5)
-    lot = jax.random.uniform(keys[0], (height, width), minval=1.0, maxval=2.0)
-    centre = jnp.argmax(jnp.where(eligible, lot, 0.0))
+    centre = _place(keys[0], eligible)
     shift = jax.random.uniform(keys[1], (2,), minval=-0.5, maxval=0.5)
     low, high = radius
     r0 = jax.random.uniform(keys[2], minval=low, maxval=high) * height / 64.0
     order = jnp.arange(2, 5)[:, None, None]
     wave = kind.roughness * jax.random.normal(keys[3], (3, 1, 1))
     phase = jax.random.uniform(keys[4], (3, 1, 1), maxval=2 * np.pi)
-    y = jnp.arange(height)[:, None] - centre // width - shift[0]
-    x = jnp.arange(width) - centre % width - shift[1]
+    y = jnp.arange(height)[:, None] - centre[0] - shift[0]
+    x = jnp.arange(width) - centre[1] - shift[1]
     theta = jnp.arctan2(y, x)
     r = r0 * (1 + jnp.sum(wave * jnp.cos(order * theta + phase), 0))
     return jnp.clip(0.5 - (jnp.hypot(x, y) - r) / kind.softness, 0.0, 1.0)
+
+
+def _place(key, eligible):
+    """Row and column of an eligible pixel."""
+    lot = jax.random.uniform(key, eligible.shape, minval=1.0, maxval=2.0)
+    pixel = jnp.argmax(jnp.where(eligible, lot, 0.0))
+    return pixel // eligible.shape[1], pixel % eligible.shape[1]
 
 
 def _signed(key, span):

@@ -84,6 +84,25 @@ def test_healthy_images_and_their_body(tmp_path):
         npz.load(**settings, groups=("id",))
 
 
+def test_an_oval_is_the_body_of_aligned_images(tmp_path):
+    masks = np.zeros((2, 20, 10), np.uint8)
+    masks[1, 3:5, 2] = 1
+    images = np.zeros((2, 20, 10), np.uint8)
+    np.savez(tmp_path / "o.npz", images=images, masks=masks)
+    settings = dict(file="o.npz", root=str(tmp_path))
+    assert npz.load(**settings).eligible is None
+    found = npz.load(**settings, oval=(0.5, 0.4, 0.25, 0.4))
+    np.testing.assert_array_equal(found.masks, masks > 0)
+    # Half axes of 5 rows and 4 columns around (10, 4) in units of pixels.
+    assert found.body.sum(1).max() == 10 and found.body.sum(2).max() == 8
+    assert found.body[0, 5, 3:5].all() and not found.body[0, 4].any()
+    assert abs(found.body[0].sum() - np.pi * 5 * 4) < 4
+    np.testing.assert_array_equal(found.eligible, found.body)
+    for oval in ((0.5, 0.4, 0.25), (0.5, 0.4, 0.0, 0.4)):
+        with pytest.raises(ValueError, match=r"data\.oval=.*give centre and half axes"):
+            npz.load(**settings, oval=oval)
+
+
 def test_a_part_is_held_out_by_patient(tmp_path):
     patient = np.array(["b"] * 3 + ["a"] * 5 + ["c", "d"])
     images = np.zeros((10, 4, 4), np.uint8)

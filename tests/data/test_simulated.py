@@ -69,6 +69,38 @@ def test_a_grating_is_texture_without_a_mean(image):
     assert np.abs(change[:, 40:, :30]).max() == 0.0
 
 
+def test_a_stroke_is_long_thin_and_curved(image):
+    kind = Kind(contrast=(0.1, 0.1), length=(16.0, 16.0), turn=0.0, width=2.0)
+    eligible = np.zeros((64, 64), bool)
+    eligible[20, 20] = True
+    keys = jax.random.split(jax.random.key(0), 50)
+
+    def put(kind):
+        return jax.vmap(lambda key: simulated.stroke(key, image, eligible, kind))(keys)
+
+    images, masks = map(np.asarray, put(kind))
+    # A line of 16 by 2 with round ends; the mask is where half of the contrast is.
+    assert abs(masks.sum((1, 2)).mean() - (16 * 2 + np.pi)) < 3
+    change = np.abs(images - np.asarray(image))[..., 0]
+    assert change.max() == pytest.approx(0.1, abs=1e-6)
+    assert np.all(change[masks] >= 0.05 - 1e-6) and np.all(change[~masks] < 0.0501)
+
+    def spread(masks):
+        """Smaller and larger standard deviation of each mask's pixels."""
+        return np.array(
+            [
+                np.sqrt(np.linalg.eigvalsh(np.cov(np.argwhere(m).T.astype(float))))
+                for m in masks
+            ]
+        )
+
+    straight = spread(masks)
+    assert np.all(straight[:, 1] > 3.5 * straight[:, 0])
+    assert all(m[20, 20] for m in masks)
+    _, curved = put(kind._replace(turn=3.0))
+    assert spread(np.asarray(curved))[:, 0].mean() > 1.5 * straight[:, 0].mean()
+
+
 def test_bad_views_change_what_those_views_saw(image):
     key, image = jax.random.key(3), 0.3 + 0.4 * image  # so that nothing is cut off
     kind = Kind(streaks=(0.03, 0.03), views=1)
@@ -98,12 +130,16 @@ def test_a_set_of_two_groups(image, tmp_path):
     assert found.eligible.all(0)[10, 10] and found.eligible.shape == (8, 64, 64)
     same = simulated.load(**settings, per_group=4)
     np.testing.assert_array_equal(found.images, same.images)
+    small = simulated.load(**settings, per_group=4, radius=(2.0, 2.5))
+    assert small.masks.sum() < 0.7 * found.masks.sum()
     other = simulated.load(**settings, per_group=4, seed=1)
     assert (other.masks != found.masks).any()
     kinds = ("grating", "bad_views")
     found = simulated.load(**settings, per_group=2, groups=kinds)
     assert found.groups == ("id",) * 2 + ("grating",) * 2 + ("bad_views",) * 2
     assert found.masks[2:].any((1, 2)).all() and len(set(found.ids)) == 6
+    left = simulated.load(**settings, per_group=4, oval=(0.5, 0.25, 0.4, 0.25))
+    assert not left.eligible[:, :, 32:].any()
     with pytest.raises(ValueError, match=r"data.groups: no 'metal'; choose of \['bad"):
         simulated.load(**settings, groups=("metal",))
     with pytest.raises(ValueError, match=r"needs 10 images with tissue .* there are 8"):
