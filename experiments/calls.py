@@ -5,8 +5,8 @@
 Around the config's estimator one number changes at a time: N posterior samples, T steps
 of their sampler, K noise levels of the window, and whether each noise draw is used with
 both signs. Tuning images (`problems.py`) and keys are the same for every row.
-Prints one JSON object and writes results/calls_<images>.md. About 10 seconds an image
-on one core.
+Prints one JSON object and writes results/calls_<images>.md and .png. About 10 seconds
+an image on one core.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pictures
 import problems
 import tables
 from absl import app
@@ -57,9 +58,11 @@ def main(_):
         levels = settings.levels * len(signs)
         row["network_calls"] = settings.samples * (settings.steps + levels)
         found.append(row | aurocs(maps, images))
+    picture = pictures.against_calls(found, (*CHANGES, "signs"))
     found.sort(key=lambda row: row["network_calls"])
     path = Path(__file__).resolve().parent / "results" / f"calls_{FLAGS.images}.md"
     write_atomically(path, table(found).encode())
+    write_atomically(path.with_suffix(".png"), picture)
     print(json.dumps({"images": FLAGS.images, "rows": found}))
 
 

@@ -26,12 +26,12 @@ import sys
 from pathlib import Path
 
 import alarms
+import detection_tables
 import methods
 import numpy as np
 import pictures
 import problems
 import records
-import tables
 from absl import app, flags
 
 from klip_jax import metrics
@@ -63,9 +63,14 @@ def main(_):
     ours = [row for row in rows if row["method"] == methods.OURS]
     columns = ("score", "p_value", "group", "patient")
     flagged = alarms.rates(*([row[c] for row in ours] for c in columns))
+    own_parts = "KLIP guided", "KLIP coherent"
+    rivals = shown(found, "localization", most=len(found))
+    rivals = [name for name in rivals if not name.startswith(own_parts)]
     written = (
-        auroc_table(found, settings, sorted({r["group"] for r in rows})),
-        pixel_table(by_pixel),
+        detection_tables.by_group(found, settings, sorted({r["group"] for r in rows})),
+        detection_tables.by_pixel(by_pixel),
+        detection_tables.by_image(rows),
+        detection_tables.by_kind(rows, rivals[:6]),
         alarms.table(flagged),
     )
     text = "\n".join(table for table in written if table)
@@ -189,42 +194,6 @@ def compare(found):
                     "tolerance": 0,
                     "ok": bool(low > 0),
                 }
-
-
-def auroc_table(found, settings, groups):
-    """Return the table of all methods, best localization (or detection) first."""
-    asked = [q for q in ("localization", "detection") if q in found[methods.OURS]]
-    columns = [f"{q} {g}".strip() for q in asked for g in ("", *groups) if g != "id"]
-
-    def value(name):
-        return found[name].get(asked[0], {"value": 0.0})["value"]
-
-    def cell(number, by_group):
-        if number is None:
-            return ""
-        return f"{number['value']:.3f}" if by_group else tables.interval(number)
-
-    rows = [
-        [
-            f"**{name}**" if name == methods.OURS else name,
-            str(methods.network_calls(name, settings)),
-            *(cell(found[name].get(column), " " in column) for column in columns),
-        ]
-        for name in sorted(found, key=value, reverse=True)
-    ]
-    return tables.markdown(["detector (looks at)", "network calls", *columns], rows)
-
-
-def pixel_table(pixels):
-    """Return the table of pooled pixel metrics, best AP first."""
-    if not pixels:
-        return ""
-    names = [k for k in next(iter(pixels.values())) if k != "prevalence"]
-    best = sorted(pixels, key=lambda name: -pixels[name]["ap"])
-    rows = [[name, *(f"{pixels[name][k]:.3f}" for k in names)] for name in best]
-    prevalence = next(iter(pixels.values()))["prevalence"]
-    head = [f"pixels of all images, {prevalence:.1%} anomalous", *names]
-    return tables.markdown(head, rows)
 
 
 if __name__ == "__main__":

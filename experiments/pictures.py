@@ -1,4 +1,4 @@
-"""Figures of `detection.py`, as PNG bytes: the ROC, and maps of the same images."""
+"""Figures of the experiments, as PNG bytes: ROC, maps of the same images, cost."""
 
 import io
 import textwrap
@@ -67,6 +67,38 @@ def side_by_side(
             ax.set_axis_off()
             if not line or name == images.groups[i]:
                 ax.set_title(textwrap.fill(name, 22), fontsize=6)
+    return png(figure)
+
+
+def against_calls(rows: Sequence[Mapping], changes: Sequence[str]) -> bytes:
+    """Draw both AUROCs against network calls, a line for each setting that changes.
+
+    Args:
+      rows: of `calls.py`: the first has the settings that all others start from.
+      changes: names of those that change, one at a time.
+    """
+    figure = Figure((8.2, 3.6), dpi=110, layout="constrained")
+    questions = "localization", "detection"
+    for ax, question in zip(figure.subplots(1, 2), questions, strict=True):
+        for i, name in enumerate(changes):
+            same = [other for other in changes if other != name]
+            line = [r for r in rows if all(r[k] == rows[0][k] for k in same)]
+            line = sorted(line, key=lambda row: row["network_calls"])
+            found = [row[f"{question}_auroc"] for row in line]
+            value, low, high = (
+                np.array([f[k] for f in found]) for k in ("value", "low", "high")
+            )
+            calls = [row["network_calls"] for row in line]
+            error = value - low, high - value
+            style = dict(color=OTHER, ls=STYLES[i % len(STYLES)], marker=".", lw=1.2)
+            ax.errorbar(calls, value, error, label=name, elinewidth=0.5, **style)
+        own = rows[0]
+        ax.plot(own["network_calls"], own[f"{question}_auroc"]["value"], "o", color=OWN)
+        ax.set(
+            xscale="log", xlabel="network calls an image", ylabel=f"{question} AUROC"
+        )
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, fontsize=7, title="what changes", title_fontsize=7)
     return png(figure)
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import methods
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_dilation, gaussian_filter
 from tqdm import tqdm
 
 from klip_jax import calibration, kl, metrics, run
@@ -22,7 +22,7 @@ from klip_jax.data.base import ImageSet
 from klip_jax.job import Job, prepare
 from klip_jax.run_train import as_source
 
-NUMBERS = ("localization", "score", "p_value")
+NUMBERS = ("localization", "score", "p_value", "pixels", "contrast")
 FIELDS = ("image_id", "group", "patient", "method", *NUMBERS)
 
 
@@ -148,8 +148,25 @@ def rows_of(images: ImageSet, name, inside, scores, own=None) -> list[dict]:
     """Return one row an image, without p-values where there is no law."""
     own = np.full(len(scores), np.nan) if own is None else own
     patients, names = images.patients or images.ids, [name] * len(scores)
-    known = images.ids, images.groups, patients, names, inside, scores, own
+    looks = sizes(images)
+    known = images.ids, images.groups, patients, names, inside, scores, own, *looks
     return [dict(zip(FIELDS, row, strict=True)) for row in zip(*known, strict=True)]
+
+
+def sizes(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many pixels each anomaly has and how much brighter it is than around.
+
+    Around: three pixels more on every side. NaN where there is no mask.
+    """
+    if images.masks is None:
+        return (np.full(len(images.ids), np.nan),) * 2
+    pixels = images.masks.sum((1, 2)).astype(float)
+    contrast = np.full(len(pixels), np.nan)
+    for i in np.flatnonzero(pixels):
+        image, mask = images.images[i].mean(-1), images.masks[i]
+        around = binary_dilation(mask, iterations=3) & ~mask
+        contrast[i] = image[mask].mean() - image[around].mean()
+    return pixels, contrast
 
 
 def p_values(job, scores):
