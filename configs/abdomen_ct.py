@@ -4,8 +4,9 @@
 
 The operator and the noise of the default, on abdomen_ood_64: 25 in-distribution slices
 and 25 of each of three groups of anomalies. The prior was trained on the train split of
-abdomen_ct_64 alone. Map, scale, emphasis and window were chosen on training slices with
-lesions, gratings and streaks simulated there (`experiments/choose_settings.py`).
+abdomen_ct_64 alone. The map's settings are those of all real images here, chosen with
+anomalies simulated in training slices and in held-out patients' brains and faces
+(`experiments/choose_settings.py --images=slices,brain,faces`).
 """
 
 from klip_jax.default_config import get_config as default
@@ -23,8 +24,8 @@ def get_config():
             measurements="",
             **greys,
         )
-        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.1
-        config.estimator.window, config.estimator.levels = (0.02, 0.3), 5
+        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.05
+        config.estimator.window, config.estimator.levels = (0.02, 0.8), 6
         config.prior.weights = "checkpoints/abdomen_ct_64.safetensors"
         config.calibration.law = "checkpoints/abdomen_ct_64_law.npz"
         config.train.data = dict(

@@ -6,9 +6,9 @@
 of 0.01 per real component. Tumours and tumour-free slices of other patients, paired for
 height, are brain_ood_128; tumours are bright in FLAIR: plain intensity is the control
 to beat. The prior has 3800 steps of 32 images on the tumour-free slices of nine tenths
-of the training patients of brain_mri_lgg_128. Map, scale, emphasis and window were
-chosen on the others, with lesions and gratings simulated there
-(`experiments/choose_settings.py --images=brain`):
+of the training patients of brain_mri_lgg_128. The map's settings are those of all real
+images here, chosen with anomalies simulated in the other patients, in training slices
+of abdomens and in faces (`experiments/choose_settings.py --images=slices,brain,faces`):
 
     python -m klip_jax.main --config=configs/brain_mri.py --mode=train
 """
@@ -31,9 +31,8 @@ def get_config():
         )
         config.operator = dict(name="mri.Cartesian", acceleration=4.0, centre=0.08)
         config.noise_std = 0.01
-        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.2
-        config.estimator.window, config.estimator.levels = (0.02, 0.3), 5
-        config.estimator.scale = 1.0
+        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.05
+        config.estimator.window, config.estimator.levels = (0.02, 0.8), 6
         config.prior.weights = "checkpoints/brain_mri_64.safetensors"
         config.calibration.law = "checkpoints/brain_mri_64_law.npz"
         config.train.data = dict(

@@ -44,6 +44,7 @@ def get_config():
         config.estimator.steps = 26
         config.estimator.window, config.estimator.levels = (0.02, 0.3), 5
         config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.1
+        config.estimator.scale, config.estimator.pooling = 8.0, 12.0
         config.calibration.draws = 0
         faces = dict(name="folder.load", folder="celeba_hq_256", root="")
         config.train.data = dict(**faces, groups=())

@@ -50,6 +50,7 @@ def get_config():
         config.estimator.window, config.estimator.levels = (0.0222, 0.151), 5
         config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.1
         config.estimator.block, config.estimator.scale = 2, 8.0
+        config.estimator.pooling = 12.0
         config.calibration.draws = 0
         slices = dict(name="npz.load", file="chaos.npz", root="", shrink=2)
         config.train.data = dict(**slices, groups=("id",))

@@ -47,6 +47,7 @@ def get_config():
         config.estimator.window, config.estimator.levels = (0.045, 0.272), 5
         config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.1
         config.estimator.block, config.estimator.scale = 32, 16.0
+        config.estimator.pooling = 24.0
         config.calibration.draws = 0
         slices = dict(name="npz.load", file="chaos.npz", root="", groups=("id",))
         config.train.data = dict(**slices)

@@ -5,9 +5,10 @@
 
 64x64 grey photographs, noise of 0.01: Gaussian blur of 2.25 pixels (9 at 256 pixels, as
 in the KLIP paper), or a hole of 24x24. Scars and other people's faces without one are
-faces_ood_64. Real people: never publish a single image. No weights come with it yet;
-train them first, on nine tenths of the train split of faces_gray_64 alone (the others
-are to choose settings on), and put them where `prior.weights` says:
+faces_ood_64. Real people: never publish a single image. The prior was trained on nine
+tenths of the train split of faces_gray_64 alone. The map's settings are those of all
+real images here, chosen with anomalies simulated in the others, in held-out brains and
+in training slices (`experiments/choose_settings.py --images=slices,brain,faces`):
 
     python -m klip_jax.main --config=configs/faces.py --mode=train
 """
@@ -36,8 +37,8 @@ def get_config(degradation="blur"):
         )
         config.operator = OPERATORS[degradation]
         config.noise_std = 0.01
-        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.1
-        config.estimator.window, config.estimator.levels = (0.02, 0.3), 5
+        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.05
+        config.estimator.window, config.estimator.levels = (0.02, 0.8), 6
         config.prior.weights = "checkpoints/faces_gray_64.safetensors"
         faces = dict(name="npz.load", file="faces_gray_64.npz", root="")
         config.train.data = dict(split="train", part=(0.0, 0.9), **faces)

@@ -28,8 +28,9 @@ def get_config():
         )
         config.operator = dict(name="mask.Random", keep=0.5)
         config.noise_std = 0.05
-        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.1
-        config.estimator.window, config.estimator.levels = (0.02, 0.3), 5
+        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.05
+        config.estimator.window, config.estimator.levels = (0.02, 0.8), 6
+        config.estimator.scale, config.estimator.pooling = 1.0, 1.5  # 28 pixels, not 64
         config.prior.weights = "checkpoints/fashion_mnist_28.safetensors"
         config.calibration.law = "checkpoints/fashion_mnist_28_law.npz"
         config.train.data = dict(

@@ -31,19 +31,20 @@ from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 CHANGES = {
     "samples": (3, 4, 8, 12),
     "steps": (5, 10, 40),
-    "levels": (2, 3, 10),
+    "levels": (2, 3, 12),
 }
 
 
 def main(_):
-    images = problems.tuning_images(FLAGS.images, FLAGS.per_group, FLAGS.seed)
-    config = problems.config(FLAGS.images).to_dict()
+    (name,) = FLAGS.images
+    images = problems.tuning_images(name, FLAGS.per_group, FLAGS.seed)
+    config = problems.config(name).to_dict()
     shape = images.images.shape[1:]
     prior, _, *measured = problems.scanner(config, shape, FLAGS.weights)
     own = fill(klip.Settings, config["estimator"], "estimator")
     rows = [(own, (1.0, -1.0)), (own, (1.0,))]
-    for name, values in CHANGES.items():
-        rows += [(own._replace(**{name: value}), (1.0, -1.0)) for value in values]
+    for knob, values in CHANGES.items():
+        rows += [(own._replace(**{knob: value}), (1.0, -1.0)) for value in values]
     found = []
     for settings, signs in tqdm(rows, unit="setting"):
         maps = [
@@ -60,10 +61,10 @@ def main(_):
         found.append(row | aurocs(maps, images))
     picture = pictures.against_calls(found, (*CHANGES, "signs"))
     found.sort(key=lambda row: row["network_calls"])
-    path = Path(__file__).resolve().parent / "results" / f"calls_{FLAGS.images}.md"
+    path = Path(__file__).resolve().parent / "results" / f"calls_{name}.md"
     write_atomically(path, table(found).encode())
     write_atomically(path.with_suffix(".png"), picture)
-    print(json.dumps({"images": FLAGS.images, "rows": found}))
+    print(json.dumps({"images": name, "rows": found}))
 
 
 @jax.jit(static_argnames=("settings", "signs"))
@@ -79,6 +80,7 @@ def heatmap(prior, operator, noise_std, key, x, settings, signs):
         sde.log_levels(settings.levels, *settings.window),
         scale=settings.scale,
         emphasis=settings.emphasis,
+        pooling=settings.pooling,
         signs=signs,
     )
     return found.heatmap[kl.MAPS.index(settings.map)]

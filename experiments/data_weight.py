@@ -34,8 +34,9 @@ LEVELS = np.geomspace(0.01, 10.0, 7)
 
 
 def main(_):
-    images = problems.tuning_images(FLAGS.images, FLAGS.per_group, FLAGS.seed)
-    config = problems.config(FLAGS.images).to_dict()
+    (name,) = FLAGS.images
+    images = problems.tuning_images(name, FLAGS.per_group, FLAGS.seed)
+    config = problems.config(name).to_dict()
     shape = images.images.shape[1:]
     prior, _, *measured = problems.scanner(config, shape, FLAGS.weights)
     operator = measured[0]

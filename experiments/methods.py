@@ -17,6 +17,7 @@ from klip_jax.detectors import noised_reconstruction as noised
 from klip_jax.detectors import sinogram_error as sinogram
 from klip_jax.detectors.base import level_statistics, z_score
 from klip_jax.detectors.controls import controls
+from klip_jax.filters import pool
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 
 OURS = "KLIP as configured (y)"
@@ -56,14 +57,15 @@ def record(prior, operator, measure, key, x, eligible, noise_std, settings):
     )
     mixed = (1 - settings.emphasis) * raw + settings.emphasis * filtered
     maps = {
-        OURS: mixed[kl.MAPS.index(settings.map)],
+        OURS: pool(mixed, settings.pooling)[kl.MAPS.index(settings.map)],
         "KLIP guided (y)": raw[0],
         "KLIP coherent (y)": raw[1],
         "KLIP coherent guided (y)": raw[2],
         "KLIP coherent, filtered (y)": filtered[1],
         "KLIP coherent guided, filtered (y)": filtered[2],
     }
-    filters = dict(scale=settings.scale, emphasis=settings.emphasis)
+    names = "scale", "emphasis", "pooling"
+    filters = {name: getattr(settings, name) for name in names}
     simple = controls(y, operator, prior, mean, std, eligible, **filters)
     rank = jnp.argsort(jnp.argsort(mean.mean(-1).ravel())) / mean[..., 0].size
     simple["equalised_intensity"] = rank.reshape(mean.shape[:2])

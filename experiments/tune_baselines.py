@@ -25,8 +25,8 @@ from klip_jax.checkpoint import write_atomically
 FLAGS = flags.FLAGS
 REAL = [name for name in problems.TUNED if name != "phantoms"]
 flags.DEFINE_enum("images", "slices", REAL, "Whose tuning images.")
-flags.DEFINE_integer("per_group", 20, "Images of each group.")
-flags.DEFINE_integer("fit", 64, "Training images for the detectors that are fitted.")
+flags.DEFINE_integer("per_group", 12, "Images of each group.")
+flags.DEFINE_integer("fit", 32, "Training images for the detectors that are fitted.")
 flags.DEFINE_integer("seed", 5, "Of the tuning images.")
 flags.DEFINE_string("workdir", "runs/tune_baselines", "Where results are kept.")
 WIDTHS = (0.0, 1.0, 2.0, 3.0)

@@ -4,7 +4,7 @@
 
 64x64 phantoms, 24 parallel views over 180 degrees, noise of 0.1 pixel lengths (about
 0.5 % of a central ray). The prior and its reference law come with the package. The
-window of noise levels, the scale and the map were chosen on phantoms of other seeds.
+noise levels and the map's settings were chosen on phantoms of other seeds.
 """
 
 from ml_collections import ConfigDict
@@ -37,7 +37,8 @@ def get_config() -> ConfigDict:
                 window=(0.02, 0.1),
                 block=4,
                 scale=2.0,
-                emphasis=1.0,
+                emphasis=0.4,
+                pooling=3.0,
                 map="coherent",
                 top=0.02,
                 chunk=1,

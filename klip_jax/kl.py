@@ -26,9 +26,9 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
+from klip_jax.filters import pool, smooth, white_noise_passed
 from klip_jax.types import Denoiser, Likelihood, Reducer
 
 MAPS = ("guided", "coherent", "coherent_guided")
@@ -103,6 +103,7 @@ def levels_kl(
     block: int = 1,
     scale: float = 0.0,
     emphasis: float = 0.0,
+    pooling: float = 0.0,
     chunk: int = 1,
     signs: tuple[float, ...] = (1.0, -1.0),
 ) -> Levels:
@@ -112,7 +113,7 @@ def levels_kl(
     the likelihood score, r = x0_n - D(u), both averaged over `signs` of z.
     guided: sum_k w_k / s_k^2 mean_n d^2; coherent: sum_k w_k / s_k^2 (|S|^2 - Q) /
     (N (N - 1)) with S = sum_n r_n, Q = sum_n r_n^2; coherent_guided with d for r; both
-    with `emphasis` as above.
+    with `emphasis` as above. All are pooled at the end (`pool`).
 
     Args:
       key: level k uses fold_in(key, k), sample n of it fold_in(., n).
@@ -125,6 +126,8 @@ def levels_kl(
         `smooth`.
       emphasis: a in [0, 1], weight of what passes the filter in the coherent maps; 0
         for the coherent KL itself, 1 for nothing but what passes.
+      pooling: standard deviation in pixels of the Gaussian over which the maps are
+        pooled; see `pool`.
       chunk: levels evaluated at once; divides K. Memory grows with it, not with K.
       signs: multipliers of each noise draw. An antithetic pair (1, -1) removes the
         part of r that is linear in z; (1,) is cheaper for the guided total alone.
@@ -164,7 +167,7 @@ def levels_kl(
             strict=True,
         )
         maps, left_out, own = (
-            jnp.sum(m, -1) / sigma**2
+            pool(jnp.sum(m, -1), pooling) / sigma**2
             for m in (jnp.stack(maps), jnp.stack(left_out, 1), energy)
         )
         return maps, block_sum(left_out, block), block_sum(own, block)
@@ -188,39 +191,6 @@ def levels_kl(
     ]
     (heatmap, left_out, own), blocks = jax.lax.scan(accumulate, carry, tuple(chunks))
     return Levels(heatmap, blocks.reshape(-1, 3, *grid), own, left_out)
-
-
-def smooth(images: Array, scale: float) -> Array:
-    """Filter [..., H, W, C] with a Gaussian of `scale` pixels; 0 changes nothing.
-
-    A coherent map is a score test: pixel by pixel it asks for any change, filtered it
-    asks for changes of about this size that go one way. The sum of a filtered map is
-    the part of the coherent KL in those spatial frequencies.
-
-    Raises:
-      ValueError: if scale is negative.
-    """
-    if scale < 0:
-        raise ValueError(f"scale={scale}: a filter's width in pixels is >= 0")
-    if scale == 0:
-        return images
-    rows, columns = (
-        jnp.asarray(_gaussian_matrix(side, scale), images.dtype)
-        for side in images.shape[-3:-1]
-    )
-    precise = jax.lax.Precision.HIGHEST
-    return jnp.einsum("ih,jw,...hwc->...ijc", rows, columns, images, precision=precise)
-
-
-def white_noise_passed(scale: float) -> float:
-    """Return the share of white noise's power that `smooth` lets pass, in (0, 1].
-
-    1 / (4 pi scale^2) for a scale of a pixel and more, away from the image's edges.
-    """
-    if scale == 0:
-        return 1.0
-    side = 2 * math.ceil(6 * scale) + 1
-    return float((_gaussian_matrix(side, scale)[side // 2] ** 2).sum() ** 2)
 
 
 def path_kl(window: tuple[float, float] = (0.0, math.inf)) -> Reducer:
@@ -292,9 +262,3 @@ def _emphasised(v, scale, emphasis):
     weight = emphasis / white_noise_passed(scale)
     pairs = zip(plain, _coherent(smooth(v, scale)), strict=True)
     return tuple((1 - emphasis) * a + weight * b for a, b in pairs)
-
-
-def _gaussian_matrix(side, scale):
-    distance = np.arange(side)[:, None] - np.arange(side)
-    weights = np.exp(-0.5 * (distance / scale) ** 2)
-    return weights / weights.sum(1, keepdims=True)

@@ -166,7 +166,8 @@ def _one_image(job):
         found = klip.estimate(key, y, operator, noise_std, prior, settings)
         detection = klip.detection(found.levels, settings, position)
         moments = found.mean, found.std
-        filters = dict(scale=settings.scale, emphasis=settings.emphasis)
+        names = "scale", "emphasis", "pooling"
+        filters = {name: getattr(settings, name) for name in names}
         simple = controls(y, operator, prior, *moments, eligible, **filters)
         return found, detection, simple, operator.naive_inverse(y)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax import kl, sde
+from klip_jax import filters, kl, sde
 from klip_jax.guidance.base import NoMeasurement
 from klip_jax.guidance.exact import Exact
 from klip_jax.guidance.pigdm import PiGDM
@@ -183,30 +183,55 @@ def test_the_coherent_map_needs_no_likelihood(x64):
 
 def test_filter_keeps_constants_and_scale_zero_changes_nothing():
     images = jax.random.normal(jax.random.key(0), (2, 8, 6, 1))
-    np.testing.assert_array_equal(kl.smooth(images, 0.0), images)
-    np.testing.assert_allclose(kl.smooth(jnp.ones((8, 6, 1)), 2.0), 1, 1e-6)
+    np.testing.assert_array_equal(filters.smooth(images, 0.0), images)
+    np.testing.assert_allclose(filters.smooth(jnp.ones((8, 6, 1)), 2.0), 1, 1e-6)
     with pytest.raises(ValueError, match="scale"):
-        kl.smooth(images, -1.0)
+        filters.smooth(images, -1.0)
+
+
+def test_pooling_keeps_the_sum_and_shares_it_among_neighbours():
+    maps = jnp.zeros((2, 9, 7)).at[0, 4, 3].set(1.0).at[1, 0, 0].set(2.0)
+    pooled = np.asarray(filters.pool(maps, 1.5))
+    np.testing.assert_allclose(pooled.sum((1, 2)), [1.0, 2.0], rtol=1e-6)
+    assert pooled.min() > 0 and pooled[0].argmax() == 4 * 7 + 3
+    # On a line through its middle: a Gaussian, whatever the edges cut off.
+    line = pooled[0, :, 3] / pooled[0, 4, 3]
+    np.testing.assert_allclose(line, np.exp(-0.5 * (np.arange(-4, 5) / 1.5) ** 2), 1e-5)
+    np.testing.assert_array_equal(filters.pool(maps, 0.0), maps)
+    with pytest.raises(ValueError, match="pooling=-1"):
+        filters.pool(maps, -1.0)
+
+
+def test_pooled_levels_are_the_pooled_maps():
+    bed, levels = beds.g16(), jnp.array([0.3, 0.6])
+    plain, pooled = (
+        run(0, bed, levels, n=4, block=1, pooling=width) for width in (0.0, 1.5)
+    )
+    np.testing.assert_allclose(pooled.heatmap, filters.pool(plain.heatmap, 1.5), 1e-4)
+    np.testing.assert_allclose(pooled.samples, filters.pool(plain.samples, 1.5), 1e-4)
+    np.testing.assert_allclose(
+        pooled.block_map.sum((1, 2)), plain.block_map.sum((1, 2)), 1e-4
+    )
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.4, 2.0])
 def test_white_noise_that_passes_the_filter(scale):
     noise = jax.random.normal(jax.random.key(0), (200, 48, 48, 1))
-    inside = kl.smooth(noise, scale)[:, 12:-12, 12:-12]
-    assert jnp.var(inside) == pytest.approx(kl.white_noise_passed(scale), rel=0.02)
-    assert kl.white_noise_passed(2.0) == pytest.approx(1 / (16 * np.pi), rel=1e-6)
+    inside = filters.smooth(noise, scale)[:, 12:-12, 12:-12]
+    assert jnp.var(inside) == pytest.approx(filters.white_noise_passed(scale), rel=0.02)
+    assert filters.white_noise_passed(2.0) == pytest.approx(1 / (16 * np.pi), rel=1e-6)
 
 
 @pytest.mark.slow
 def test_emphasised_coherent_map_is_unbiased(x64):
     bed, sigma = beds.g16(), 0.5
-    levels, filters = jnp.array([sigma, 2 * sigma]), dict(scale=1.5, emphasis=0.3)
-    found = jax.vmap(lambda i: run(i, bed, levels, n=16, **filters).blocks[0, 1])(
+    levels, settings = jnp.array([sigma, 2 * sigma]), dict(scale=1.5, emphasis=0.3)
+    found = jax.vmap(lambda i: run(i, bed, levels, n=16, **settings).blocks[0, 1])(
         jnp.arange(100)
     )
     mean, stderr = kl.mean_stderr(found[..., 0])
     _, score = bed.exact().score(bed.prior, bed.posterior.mean, sigma)
-    filtered = kl.smooth(score, 1.5) ** 2 / kl.white_noise_passed(1.5)
+    filtered = filters.smooth(score, 1.5) ** 2 / filters.white_noise_passed(1.5)
     energy = 0.7 * score**2 + 0.3 * filtered
     expected = sigma**2 * energy[:, 0, 0]
     assert jnp.all(jnp.abs(mean - expected) <= 4.5 * stderr)

@@ -47,6 +47,7 @@ BAD = {
     "map": (dict(estimator__map="klip"), "map='klip': choose one of.*'coherent'"),
     "top": (dict(estimator__top=1.0), "top=1.0: a share in"),
     "scale": (dict(estimator__scale=-1.0), "scale=-1.0: must be >= 0"),
+    "pooling": (dict(estimator__pooling=-1.0), "pooling=-1.0: must be >= 0"),
     "estimator field": (dict(estimator__sample=9), "estimator: no setting 'sample'"),
     "field": (dict(noise=0.1), "config: no setting 'noise'"),
     "prior field": (dict(prior__weigths=""), "prior: no setting 'weigths'"),

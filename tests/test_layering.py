@@ -10,7 +10,7 @@ import klip_jax
 ROOT = Path(klip_jax.__file__).parent
 # A module imports from the lines above its own, never from its own line.
 LAYERS = """
-types sde
+types sde filters
 operators nets
 priors
 guidance

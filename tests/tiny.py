@@ -85,6 +85,7 @@ def settings(folder, **changes):
     config["estimator"] |= dict(samples=3, steps=3, sigma_max=20.0, sigma_min=0.01)
     config["estimator"] |= dict(levels=2, window=(0.04, 0.4), chunk=1, inflation=1.0)
     config["estimator"] |= dict(block=4, scale=2.0, map="coherent", top=0.1)
+    config["estimator"] |= dict(emphasis=1.0, pooling=0.0)
     config["calibration"] |= dict(draws=0, steps=3, per_position=False, law="")
     config["train"] |= dict(
         data=data | dict(groups=("id",)),

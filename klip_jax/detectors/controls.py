@@ -7,7 +7,7 @@ placed inside bodies give any map that is bright inside bodies a score for nothi
 import jax.numpy as jnp
 from jax import Array
 
-from klip_jax.kl import smooth, white_noise_passed
+from klip_jax.filters import pool, smooth, white_noise_passed
 from klip_jax.types import Denoiser, LinearOperator
 
 
@@ -21,6 +21,7 @@ def controls(
     *,
     scale: float = 0.0,
     emphasis: float = 0.0,
+    pooling: float = 0.0,
     sigma: float = 0.1,
 ) -> dict[str, Array]:
     """Return {name: map [H, W]}.
@@ -29,7 +30,8 @@ def controls(
     intensity_distance: |reconstruction - its median over eligible tissue|;
     gradient: its squared gradient; residual: (A^T (y - A x))^2; posterior_std: the
     samples' spread; denoised_distance: (x - D(x, sigma))^2, what the prior alone would
-    move. The last and the residual emphasise the same scale as our map.
+    move. The last and the residual emphasise the same scale as our map and are
+    pooled like it.
 
     Args:
       y: measurements [operator.out_shape].
@@ -37,7 +39,7 @@ def controls(
       prior: a denoiser.
       mean, std: of the posterior samples [H, W, C].
       eligible: where an anomaly could be [H, W]; where it is empty, the whole image.
-      scale, emphasis: of `kl.levels_kl`; those that the detector uses.
+      scale, emphasis, pooling: of `kl.levels_kl`; those that the detector uses.
       sigma: noise level of `denoised_distance`, image units.
     """
     grey = mean.mean(-1)
@@ -49,7 +51,7 @@ def controls(
 
     def energy(v):
         filtered = smooth(v, scale) ** 2 / white_noise_passed(scale)
-        return jnp.sum((1 - emphasis) * v**2 + emphasis * filtered, -1)
+        return pool(jnp.sum((1 - emphasis) * v**2 + emphasis * filtered, -1), pooling)
 
     return {
         "intensity": grey,

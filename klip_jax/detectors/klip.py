@@ -6,7 +6,7 @@
    mean of its largest blocks.
 
 2 N K + N T network calls an image, no derivative of the network. The defaults were
-chosen on training slices of abdominal CT with simulated anomalies.
+chosen on real images with anomalies simulated there, CT, MRI and faces of 64 pixels.
 
 Reference: Kheirandish, Hong and Fridovich-Keil 2026, section 4; the estimator is ours.
 """
@@ -40,6 +40,7 @@ class Settings(NamedTuple):
       block: side of a block, pixels.
       scale: size of the changes that the coherent maps emphasise, pixels.
       emphasis: how far they count more than others, in [0, 1]; see `kl.levels_kl`.
+      pooling: width over which the map is pooled, pixels; see `kl.pool`.
       map: one of `kl.MAPS`, what is shown and scored.
       top: share of blocks whose mean is the image score; 0 takes the largest block.
       chunk: levels evaluated at once.
@@ -50,11 +51,12 @@ class Settings(NamedTuple):
     sigma_max: float = 20.0
     sigma_min: float = 0.01
     inflation: float = 3.0
-    levels: int = 5
-    window: tuple[float, float] = (0.02, 0.3)
+    levels: int = 6
+    window: tuple[float, float] = (0.02, 0.8)
     block: int = 4
     scale: float = 2.0
-    emphasis: float = 0.1
+    emphasis: float = 0.05
+    pooling: float = 3.0
     map: str = "coherent_guided"
     top: float = 0.02
     chunk: int = 1
@@ -82,6 +84,7 @@ class Settings(NamedTuple):
             f"emphasis={self.emphasis}: must be in [0, 1]": not (
                 0 <= self.emphasis <= 1
             ),
+            f"pooling={self.pooling}: must be >= 0": not self.pooling >= 0,
             f"map={self.map!r}: choose one of {kl.MAPS}": self.map not in kl.MAPS,
             f"top={self.top}: a share in [0, 1)": not 0 <= self.top < 1,
             f"chunk={self.chunk} does not divide levels={self.levels}": (
@@ -171,6 +174,7 @@ def estimate(
         block=settings.block,
         scale=settings.scale,
         emphasis=settings.emphasis,
+        pooling=settings.pooling,
         chunk=settings.chunk,
     )
     bad = chains.first_bad_step

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from klip_jax.detectors.controls import controls
-from klip_jax.kl import smooth, white_noise_passed
+from klip_jax.filters import pool, smooth, white_noise_passed
 from klip_jax.operators.identity import Identity
 from klip_jax.priors.analytic import Gaussian
 
 SHAPE = (8, 10, 2)
-jitted = jax.jit(controls, static_argnames=("scale", "emphasis"))
+jitted = jax.jit(controls, static_argnames=("scale", "emphasis", "pooling"))
 NAMES = {
     "intensity",
     "intensity_inverted",
@@ -33,14 +33,15 @@ def parts():
     return y, Identity(SHAPE), prior, mean, std, eligible
 
 
-@pytest.mark.parametrize("emphasis", [0.0, 0.3])
-def test_each_map_is_what_it_says(parts, emphasis):
+@pytest.mark.parametrize(("emphasis", "pooling"), [(0.0, 0.0), (0.3, 0.0), (0.3, 2.0)])
+def test_each_map_is_what_it_says(parts, emphasis, pooling):
     y, _, _, mean, std, eligible = parts
-    found = jitted(*parts, scale=1.5, emphasis=emphasis)
+    found = jitted(*parts, scale=1.5, emphasis=emphasis, pooling=pooling)
 
     def energy(v):
         filtered = smooth(v, 1.5) ** 2 / white_noise_passed(1.5)
-        return np.asarray((1 - emphasis) * v**2 + emphasis * filtered).sum(-1)
+        mixed = (1 - emphasis) * v**2 + emphasis * filtered
+        return np.asarray(pool(mixed.sum(-1), pooling))
 
     grey = np.asarray(mean).mean(-1)
     median = np.median(grey[np.asarray(eligible)])
