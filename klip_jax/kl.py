@@ -13,8 +13,9 @@ that; with a Gaussian prior it holds all dependence on y, and it needs no likeli
 score, because E[x0 - D_y] = 0. `coherent_guided` is (E[D_y - D])^2 / s^2, the same with
 a score. Both are U-statistics over the samples, unbiased, so they can be negative. With
 `emphasis` a they count changes of a size `scale` more than others: |E v|^2 becomes
-(1 - a) |E v|^2 + a |E G v|^2 / g, with G a Gaussian filter of that width (`smooth`) and
-g the share of white noise that passes it, so that both terms count noise alike.
+(1 - a) |E v|^2 + a |E G v|^2 / g, with G a Gaussian filter of that width and g the
+share of white noise that passes it, so that both terms count noise alike. All maps may
+be pooled at the end over neighbouring pixels, which keeps their sum (see `filters`).
 
 Reference: Kheirandish, Hong and Fridovich-Keil 2026 (KLIP); Kong et al. 2024
 (pixel-wise information); Verdu 2010 (mismatched estimation).
@@ -123,11 +124,11 @@ def levels_kl(
       levels: noise levels [K], increasing, image units: the window.
       block: side of a block, pixels; divides H and W.
       scale: standard deviation in pixels of the Gaussian filter on d and r; see
-        `smooth`.
+        `filters.smooth`.
       emphasis: a in [0, 1], weight of what passes the filter in the coherent maps; 0
         for the coherent KL itself, 1 for nothing but what passes.
       pooling: standard deviation in pixels of the Gaussian over which the maps are
-        pooled; see `pool`.
+        pooled; see `filters.pool`.
       chunk: levels evaluated at once; divides K. Memory grows with it, not with K.
       signs: multipliers of each noise draw. An antithetic pair (1, -1) removes the
         part of r that is linear in z; (1,) is cheaper for the guided total alone.

@@ -40,7 +40,7 @@ class Settings(NamedTuple):
       block: side of a block, pixels.
       scale: size of the changes that the coherent maps emphasise, pixels.
       emphasis: how far they count more than others, in [0, 1]; see `kl.levels_kl`.
-      pooling: width over which the map is pooled, pixels; see `kl.pool`.
+      pooling: width over which the map is pooled, pixels; see `filters.pool`.
       map: one of `kl.MAPS`, what is shown and scored.
       top: share of blocks whose mean is the image score; 0 takes the largest block.
       chunk: levels evaluated at once.
