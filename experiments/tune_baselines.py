@@ -29,7 +29,7 @@ flags.DEFINE_integer("per_group", 12, "Images of each group.")
 flags.DEFINE_integer("fit", 32, "Training images for the detectors that are fitted.")
 flags.DEFINE_integer("seed", 5, "Of the tuning images.")
 flags.DEFINE_string("workdir", "runs/tune_baselines", "Where results are kept.")
-WIDTHS = (0.0, 1.0, 2.0, 3.0)
+WIDTHS = (0.0, 1.0, 2.0, 3.0, 4.5, 6.0)
 
 
 def main(_):
