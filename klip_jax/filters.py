@@ -18,16 +18,7 @@ def smooth(images: Array, scale: float) -> Array:
     Raises:
       ValueError: if scale is negative.
     """
-    if scale < 0:
-        raise ValueError(f"scale={scale}: a filter's width in pixels is >= 0")
-    if scale == 0:
-        return images
-    rows, columns = (
-        jnp.asarray(_gaussian_matrix(side, scale), images.dtype)
-        for side in images.shape[-3:-1]
-    )
-    precise = jax.lax.Precision.HIGHEST
-    return jnp.einsum("ih,jw,...hwc->...ijc", rows, columns, images, precision=precise)
+    return _filtered("ih,jw,...hwc->...ijc", images, images.shape[-3:-1], scale=scale)
 
 
 def pool(maps: Array, width: float) -> Array:
@@ -40,16 +31,8 @@ def pool(maps: Array, width: float) -> Array:
     Raises:
       ValueError: if width is negative.
     """
-    if width < 0:
-        raise ValueError(f"pooling={width}: a filter's width in pixels is >= 0")
-    if width == 0:
-        return maps
-    rows, columns = (
-        jnp.asarray(_gaussian_matrix(side, width), maps.dtype)
-        for side in maps.shape[-2:]
-    )
-    precise = jax.lax.Precision.HIGHEST
-    return jnp.einsum("hi,wj,...hw->...ij", rows, columns, maps, precision=precise)
+    # Transposed: what a pixel gives away sums to 1, not what it receives.
+    return _filtered("hi,wj,...hw->...ij", maps, maps.shape[-2:], pooling=width)
 
 
 def white_noise_passed(scale: float) -> float:
@@ -61,6 +44,17 @@ def white_noise_passed(scale: float) -> float:
         return 1.0
     side = 2 * math.ceil(6 * scale) + 1
     return float((_gaussian_matrix(side, scale)[side // 2] ** 2).sum() ** 2)
+
+
+def _filtered(spec, values, sides, **named_width):
+    ((name, width),) = named_width.items()
+    if width < 0:
+        raise ValueError(f"{name}={width}: a filter's width in pixels is >= 0")
+    if width == 0:
+        return values
+    matrices = (jnp.asarray(_gaussian_matrix(n, width), values.dtype) for n in sides)
+    precise = jax.lax.Precision.HIGHEST
+    return jnp.einsum(spec, *matrices, values, precision=precise)
 
 
 def _gaussian_matrix(side, scale):
