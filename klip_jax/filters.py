@@ -18,21 +18,23 @@ def smooth(images: Array, scale: float) -> Array:
     Raises:
       ValueError: if scale is negative.
     """
-    return _filtered("ih,jw,...hwc->...ijc", images, images.shape[-3:-1], scale=scale)
+    return _filtered(
+        "ih,jw,...hwc->...ijc", images, images.shape[-3:-1], scale, "scale"
+    )
 
 
 def pool(maps: Array, width: float) -> Array:
     """Share what each pixel of [..., H, W] holds among its neighbours; the sum stays.
 
-    By a Gaussian of `width` pixels whose part inside the image is scaled to 1; 0
-    changes nothing. Unlike `smooth`, which asks whether neighbours change one way, it
-    asks how much they change at all.
+    Along each axis m'_i = sum_h m_h G(i - h) / sum_j G(j - h), G a Gaussian of standard
+    deviation `width`, pixels; 0 changes nothing. Unlike `smooth`, which asks whether
+    neighbours change one way, it asks how much they change at all.
 
     Raises:
       ValueError: if width is negative.
     """
     # Transposed: what a pixel gives away sums to 1, not what it receives.
-    return _filtered("hi,wj,...hw->...ij", maps, maps.shape[-2:], pooling=width)
+    return _filtered("hi,wj,...hw->...ij", maps, maps.shape[-2:], width, "pooling")
 
 
 def white_noise_passed(scale: float) -> float:
@@ -46,8 +48,7 @@ def white_noise_passed(scale: float) -> float:
     return float((_gaussian_matrix(side, scale)[side // 2] ** 2).sum() ** 2)
 
 
-def _filtered(spec, values, sides, **named_width):
-    ((name, width),) = named_width.items()
+def _filtered(spec, values, sides, width, name):
     if width < 0:
         raise ValueError(f"{name}={width}: a filter's width in pixels is >= 0")
     if width == 0:
