@@ -29,11 +29,17 @@ def get_config():
         config.prior.weights = "checkpoints/abdomen_ct_64.safetensors"
         config.calibration.law = "checkpoints/abdomen_ct_64_law.npz"
         config.train.data = dict(
-            name="npz.load", file="abdomen_ct_64.npz", split="train", **greys
+            name="npz.load",
+            file="abdomen_ct_64.npz",
+            split="train",
+            part=(0.0, 0.9),
+            **greys,
         )
         config.train.augment = dict(
-            shift=2.0, stretch=0.06, mirror=0.0, contrast=0.04, brightness=0.02
+            shift=3.0, stretch=0.1, mirror=0.0, contrast=0.06, brightness=0.02
         )
+        config.train.net.channels = (64, 96, 192)
+        config.train.recipe.batch, config.train.recipe.dtype = 128, "bfloat16"
         config.train.licence = (
             "MedNIST AbdomenCT; upstream CC BY-SA 4.0 (to be checked)"
         )

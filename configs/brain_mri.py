@@ -55,6 +55,8 @@ def get_config():
             "LGG segmentation data set (TCIA); upstream CC BY-NC-SA 4.0 (to be checked)"
         )
         config.train.augment = dict(
-            shift=2.0, stretch=0.08, mirror=0.5, contrast=0.08, brightness=0.02
+            shift=3.0, stretch=0.14, mirror=0.5, contrast=0.12, brightness=0.02
         )
+        config.train.net.channels = (64, 96, 192)
+        config.train.recipe.batch, config.train.recipe.dtype = 128, "bfloat16"
     return config

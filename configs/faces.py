@@ -45,6 +45,8 @@ def get_config(degradation="blur"):
         config.train.test = dict(split="test", per_group=128, **faces)
         config.train.licence = "facial_expressions (muxspace): Apache-2.0; real people"
         config.train.augment = dict(
-            shift=2.0, stretch=0.05, mirror=0.5, contrast=0.05, brightness=0.02
+            shift=2.0, stretch=0.08, mirror=0.5, contrast=0.08, brightness=0.02
         )
+        config.train.net.channels = (64, 96, 192)
+        config.train.recipe.batch, config.train.recipe.dtype = 128, "bfloat16"
     return config

@@ -9,16 +9,17 @@ Prints one JSON object and writes results/calls_<images>.md and .png. About 10 s
 an image on one core.
 """
 
+import functools
 import json
 from pathlib import Path
 
 import jax
-import numpy as np
 import pictures
 import problems
 import tables
 from absl import app
 from aurocs import aurocs
+from batches import over_images
 from choose_settings import FLAGS
 from tqdm import tqdm
 
@@ -47,14 +48,9 @@ def main(_):
         rows += [(own._replace(**{knob: value}), (1.0, -1.0)) for value in values]
     found = []
     for settings, signs in tqdm(rows, unit="setting"):
-        maps = [
-            np.asarray(heatmap(prior, *measured, key, x, settings, signs))
-            for key, x in zip(
-                jax.random.split(jax.random.key(FLAGS.seed), len(images.ids)),
-                images.images,
-                strict=True,
-            )
-        ]
+        own_heatmap = functools.partial(heatmap, settings=settings, signs=signs)
+        keys = jax.random.split(jax.random.key(FLAGS.seed), len(images.ids))
+        maps = list(over_images(own_heatmap, (prior, *measured), keys, images.images))
         row = {k: getattr(settings, k) for k in CHANGES} | {"signs": len(signs)}
         levels = settings.levels * len(signs)
         row["network_calls"] = settings.samples * (settings.steps + levels)
@@ -67,7 +63,6 @@ def main(_):
     print(json.dumps({"images": name, "rows": found}))
 
 
-@jax.jit(static_argnames=("settings", "signs"))
 def heatmap(prior, operator, noise_std, key, x, settings, signs):
     key_noise, key_samples, key_levels = jax.random.split(key, 3)
     y = operator(x) + noise_std * jax.random.normal(key_noise, operator.out_shape)

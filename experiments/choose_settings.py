@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import problems
 from absl import app, flags
-from tqdm import tqdm
+from batches import over_images
 
 from klip_jax import kl, metrics
 from klip_jax.detectors.klip import Settings, posterior_samples
@@ -83,7 +83,6 @@ def record(prior, operator, noise_std, images):
     """Return maps [H, W], plain [N, K, 3, ...] and filtered [N, scales, K, 3, ...]."""
     settings = Settings()
 
-    @jax.jit
     def maps_of(prior, operator, key, x):
         keys = jax.random.split(key, 3)
         y = operator(x) + noise_std * jax.random.normal(keys[0], operator.out_shape)
@@ -104,10 +103,8 @@ def record(prior, operator, noise_std, images):
         return plain, jnp.stack(filtered)
 
     root = jax.random.key(0)
-    found = [
-        maps_of(prior, operator, jax.random.fold_in(root, i), x)
-        for i, x in enumerate(tqdm(images.images, unit="image"))
-    ]
+    keys = [jax.random.fold_in(root, i) for i in range(len(images.ids))]
+    found = over_images(maps_of, (prior, operator), keys, images.images)
     return tuple(np.stack(parts) for parts in zip(*found, strict=True))
 
 

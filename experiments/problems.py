@@ -36,6 +36,7 @@ class Problem(NamedTuple):
 
 SLICES = dict(
     file="abdomen_ct_64.npz",
+    part=(0.9, 1.0),
     greys=(0.3, 0.75),
     groups=("lesion", "grating", "bad_views"),
     offset=50.0,

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import methods
 import numpy as np
+from batches import over_images
 from scipy.ndimage import binary_dilation, gaussian_filter
-from tqdm import tqdm
 
 from klip_jax import calibration, kl, metrics, run
 from klip_jax.build import build
@@ -64,40 +64,45 @@ def collect(config: dict, folder: Path, *, fit: int, recompute: bool, simulator=
         features = everything(*args)[1]
         return {}, {k: v for k, v in features.items() if not k.startswith("KL")}
 
-    functions = {"test": jax.jit(everything), "fit": jax.jit(to_fit)}
-
-    def recorded(name, x, eligible, use="test"):
-        path = job.folder / "records" / f"{name}.npz"
-        if recompute or not path.is_file():
-            key = jax.random.fold_in(jax.random.key(0), zlib.crc32(name.encode()))
-            scanner = job.prior, job.operator, measure
-            found = functions[use](*scanner, key, x, eligible)
-            buffer = io.BytesIO()
-            np.savez(
-                buffer, **{f"{i}/{k}": v for i in (0, 1) for k, v in found[i].items()}
-            )
-            write_atomically(path, buffer.getvalue())
-        with np.load(path, allow_pickle=False) as kept:
-            parts = {}, {}
-            for k in kept.files:
-                parts[int(k[0])][k[2:]] = kept[k]
-        return parts
+    def recorded(f, names, columns, desc):
+        """Return (maps, features) of each image, computing what is not kept."""
+        paths = [job.folder / "records" / f"{name}.npz" for name in names]
+        todo = [i for i, path in enumerate(paths) if recompute or not path.is_file()]
+        root = jax.random.key(0)
+        keys = [jax.random.fold_in(root, zlib.crc32(names[i].encode())) for i in todo]
+        rest = [[column[i] for i in todo] for column in columns]
+        shared = job.prior, job.operator, measure
+        found = over_images(f, shared, keys, *rest, desc=desc)
+        for i, parts in zip(todo, found, strict=True):
+            _write_record(paths[i], parts)
+        return [_read_record(path) for path in paths]
 
     nowhere = np.zeros(job.operator.in_shape[:2], bool)
-    own = tqdm(training_images(job, fit), unit="image", desc="training images")
-    features = [
-        recorded(f"fit_{i:04d}", x, nowhere, "fit")[1] for i, x in enumerate(own)
-    ]
-    reference = {k: np.stack([f[k] for f in features]) for k in features[0]}
-    eligible = (
-        [nowhere] * len(images.ids) if images.eligible is None else images.eligible
-    )
-    triples = zip(images.ids, images.images, eligible, strict=True)
-    found = [recorded(*t) for t in tqdm(triples, total=len(images.ids), unit="image")]
+    own = training_images(job, fit)
+    names = [f"fit_{i:04d}" for i in range(fit)]
+    features = recorded(to_fit, names, (own, [nowhere] * fit), "training images")
+    reference = {k: np.stack([f[k] for _, f in features]) for k in features[0][1]}
+    eligible = images.eligible
+    eligible = [nowhere] * len(images.ids) if eligible is None else eligible
+    found = recorded(everything, images.ids, (images.images, eligible), "test images")
     maps = {k: np.stack([m[k] for m, _ in found]) for k in found[0][0]}
     features = {k: np.stack([f[k] for _, f in found]) for k in found[0][1]}
     more, scores = methods.fitted(reference, features, block)
     return Found(job, maps | more, scores)
+
+
+def _write_record(path, parts):
+    buffer = io.BytesIO()
+    np.savez(buffer, **{f"{i}/{k}": v for i in (0, 1) for k, v in parts[i].items()})
+    write_atomically(path, buffer.getvalue())
+
+
+def _read_record(path):
+    parts = {}, {}
+    with np.load(path, allow_pickle=False) as kept:
+        for k in kept.files:
+            parts[int(k[0])][k[2:]] = kept[k]
+    return parts
 
 
 def smoothed(found: Found, tuned: Mapping[str, float]) -> Found:

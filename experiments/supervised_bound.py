@@ -18,6 +18,7 @@ detection.py that has these images, whose table then has a row for it. A killed 
 continues. About 40 minutes on one core.
 """
 
+import functools
 import json
 from pathlib import Path
 
@@ -29,18 +30,20 @@ import problems
 import records
 from absl import app, flags
 from aurocs import aurocs, image_scores
+from batches import over_images
 from bound_tasks import reconstruction, task
 from tqdm import tqdm
 
 from klip_jax import checkpoint, train
 from klip_jax.build import build
 from klip_jax.data import phantom_set
-from klip_jax.nets.unet import UNet
 from klip_jax.workdir import shipped
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("images", "phantoms", problems.TUNED, "What to train on.")
-flags.DEFINE_integer("steps", 2000, "Optimiser steps of 32 images.")
+flags.DEFINE_integer("steps", 2000, "Optimiser steps.")
+flags.DEFINE_integer("batch", 32, "Images a step.")
+flags.DEFINE_enum("dtype", "float32", train.DTYPES, "Of the network's arithmetic.")
 flags.DEFINE_integer("every", 500, "Steps between two points of the curve.")
 flags.DEFINE_integer("per_group", 100, "Tuning images of each group, and phantoms.")
 flags.DEFINE_integer("seed", 5, "Of the tuning images.")
@@ -48,29 +51,36 @@ flags.DEFINE_string("workdir", "runs/supervised_bound", "Checkpoints and logs.")
 flags.DEFINE_string("weights", "", "Another prior to start from than the config's.")
 POOLINGS = (0.0, 1.5, 3.0, 4.5)
 LEVEL = 0.2  # noise level that the network is told, in its range [-1, 1]
-NET = UNet(norm_over="image")
 SCORES = Path(__file__).resolve().parent / "scores"
 
 
 def main(_):
     own = task(FLAGS.images, FLAGS.per_group, FLAGS.seed)
     recipe = train.Recipe(
-        steps=FLAGS.steps, learning_rate=5e-4, checkpoint_every=FLAGS.every, keep=0
+        steps=FLAGS.steps,
+        batch=FLAGS.batch,
+        learning_rate=5e-4,
+        dtype=FLAGS.dtype,
+        checkpoint_every=FLAGS.every,
+        keep=0,
     )
-    start = initial(shipped(FLAGS.weights or own.weights, "phantom_ct.safetensors"))
+    recipe.check()
+    weights = shipped(FLAGS.weights or own.weights, "phantom_ct.safetensors")
+    start, net = initial(weights)
+    loss = functools.partial(cross_entropy, train.Cast(net, recipe.dtype))
     folder = Path(FLAGS.workdir) / FLAGS.images
     last = train.train(str(folder), start, own.source, loss, recipe)
     manager = checkpoint.training_checkpoints(folder / "checkpoints")
     scanner = own.operator, own.noise_std
     seen = {
-        step: maps(state.ema, *scanner, own.tuning)
+        step: maps(net, state.ema, *scanner, own.tuning)
         for step in tqdm(manager.all_steps(), unit="checkpoint")
         for state in [checkpoint.restore(manager, last, step)]
     }
     width = best_pooling(seen[FLAGS.steps], own.tuning)
     curve = {n: evaluate(records.smooth(m, width), own.tuning) for n, m in seen.items()}
     images, block, names = test_images()
-    found = records.smooth(maps(last.ema, *scanner, images), width)
+    found = records.smooth(maps(net, last.ema, *scanner, images), width)
     for name in names:
         inside = records.localizations(found, images, block)
         rows = records.rows_of(
@@ -103,8 +113,8 @@ def test_images():
 
 
 def initial(path):
-    """Return the prior's weights with a new last layer: rare everywhere."""
-    weights, _ = checkpoint.load_weights(path)
+    """Return the prior's weights with a new last layer: rare everywhere; and its net."""
+    weights, record = checkpoint.load_weights(path)
     weights = jax.tree.map(jnp.asarray, weights)
     head = max(
         (k for k in weights["params"] if k.startswith("Conv_")),
@@ -112,32 +122,33 @@ def initial(path):
     )
     zeros = jax.tree.map(jnp.zeros_like, weights["params"][head])
     weights["params"][head] = zeros | {"bias": zeros["bias"] - 5.0}
-    return weights
+    return weights, build("nets", record["net"])
 
 
-def logits(params, image):
+def logits(net, params, image):
     """Return the logits [H, W], the network in the coordinates of `priors.edm.EDM`."""
     x = (2 * image - 1) / np.sqrt(LEVEL**2 + 0.25)
-    return NET.apply(params, x, jnp.float32(np.log(LEVEL) / 4))[..., 0]
+    return net.apply(params, x, jnp.float32(np.log(LEVEL) / 4))[..., 0]
 
 
-def loss(params, batch, key):
+def cross_entropy(net, params, batch, key):
     del key
     images, masks = batch
-    found = jax.vmap(logits, (None, 0))(params, images)
+    found = jax.vmap(functools.partial(logits, net, params))(images)
     return optax.sigmoid_binary_cross_entropy(found, masks).mean()
 
 
-@jax.jit
-def probabilities(params, operator, noise_std, key, x):
-    return jax.nn.sigmoid(logits(params, reconstruction(operator, noise_std, key, x)))
-
-
-def maps(params, operator, noise_std, images):
+def maps(net, params, operator, noise_std, images):
     """Return the probabilities of all pixels of all images [N, H, W]."""
     keys = jax.random.split(jax.random.key(FLAGS.seed), len(images.ids))
-    pairs = zip(keys, images.images, strict=True)
-    return np.stack([probabilities(params, operator, noise_std, *p) for p in pairs])
+
+    def probabilities(params, operator, key, x):
+        seen = reconstruction(operator, noise_std, key, x)
+        return jax.nn.sigmoid(logits(net, params, seen))
+
+    return np.stack(
+        list(over_images(probabilities, (params, operator), keys, images.images))
+    )
 
 
 def evaluate(found, images):

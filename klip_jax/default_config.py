@@ -66,6 +66,7 @@ def get_config() -> ConfigDict:
                     log_mean=-1.2,
                     log_std=1.2,
                     seed=0,
+                    dtype="float32",
                     checkpoint_every=100,
                     keep=2,
                 ),

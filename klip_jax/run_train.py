@@ -39,7 +39,7 @@ class TrainJob(NamedTuple):
       part: the part `train` of the resolved config.
       recipe, source: what is run.
       params: to start from.
-      make_prior: params -> the prior.
+      make_prior: (params, dtype of the arithmetic) -> the prior.
       test_images: held out [N, H, W, C].
       before: the trainings that made the weights to start from, oldest first.
     """
@@ -49,7 +49,7 @@ class TrainJob(NamedTuple):
     recipe: train.Recipe
     source: Source
     params: Any
-    make_prior: Callable[[Any], NetworkPrior]
+    make_prior: Callable[..., NetworkPrior]
     test_images: np.ndarray
     before: list[dict]
 
@@ -121,7 +121,7 @@ def train_prior(job: TrainJob, *, progress: bool = True) -> Path:
 
     def loss(params, images, key):
         return train.denoising_loss(
-            job.make_prior(params),
+            job.make_prior(params, recipe.dtype),
             images,
             key,
             log_mean=recipe.log_mean,
@@ -235,5 +235,7 @@ def as_source(data) -> Source:
     return data if isinstance(data, Source) else image_source(data.images)
 
 
-def _make_prior(config, net, params):
+def _make_prior(config, net, params, dtype="float32"):
+    if dtype != "float32":
+        net = train.Cast(net, dtype)
     return build("priors", config, params, net)

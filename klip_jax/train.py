@@ -30,6 +30,7 @@ from klip_jax.priors.base import NetworkPrior
 
 Loss = Callable[[Any, Any, Array], Array]
 """(params, a batch of the source's examples, key) -> scalar."""
+DTYPES = ("float32", "bfloat16")
 
 
 class TrainState(NamedTuple):
@@ -52,6 +53,8 @@ class Recipe(NamedTuple):
       ema: decay of the averaged weights, in [0, 1).
       log_mean, log_std: law of ln sigma in the network's range.
       seed: of everything random.
+      dtype: of the network's arithmetic, "float32" or, about twice as fast on a GPU or
+        TPU, "bfloat16"; weights, loss and averages are float32.
       checkpoint_every: steps between checkpoints.
       keep: how many of the newest checkpoints are kept; 0 keeps all.
     """
@@ -64,6 +67,7 @@ class Recipe(NamedTuple):
     log_mean: float = -1.2
     log_std: float = 1.2
     seed: int = 0
+    dtype: str = "float32"
     checkpoint_every: int = 100
     keep: int = 2
 
@@ -78,6 +82,7 @@ class Recipe(NamedTuple):
             f"warmup={self.warmup}: must be >= 0": self.warmup < 0,
             f"ema={self.ema}: must be in [0, 1)": not 0 <= self.ema < 1,
             f"log_std={self.log_std}: must be positive": not self.log_std > 0,
+            f"dtype={self.dtype!r}: must be one of {DTYPES}": self.dtype not in DTYPES,
             f"checkpoint_every={self.checkpoint_every}: need at least 1": (
                 self.checkpoint_every < 1
             ),
@@ -86,6 +91,23 @@ class Recipe(NamedTuple):
         for message, broken in rules.items():
             if broken:
                 raise ValueError(f"train.recipe: {message}")
+
+
+class Cast(NamedTuple):
+    """A network that computes in another dtype, from and to float32.
+
+    Attributes:
+      net: a flax.linen module that computes in the dtype it is given.
+      dtype: one of `DTYPES`.
+    """
+
+    net: Any
+    dtype: str
+
+    def apply(self, params: Any, x: Array, noise_level: Array) -> Array:
+        """Return what the network gives, in the dtype of `x`."""
+        low = jax.tree.map(lambda a: a.astype(self.dtype), params)
+        return self.net.apply(low, x.astype(self.dtype), noise_level).astype(x.dtype)
 
 
 def denoising_loss(

@@ -6,6 +6,9 @@ much as 32x32; two channels hold the pixel's position, because anatomy is roughl
 centred. Residual blocks are modulated by the noise level, and there is one
 self-attention at the coarsest grid.
 
+It computes in the dtype of x and the parameters; noise level and position are encoded
+in float32 first.
+
 Reference: Ho et al. 2020, appendix B, with the adaptive normalisation of Dhariwal and
 Nichol 2021 (section 3.1) and the skip scaling of Karras et al. 2022.
 """
@@ -49,7 +52,9 @@ class UNet(nn.Module):
                 f"both sides must be multiples of {grid}"
             )
         embedding = _noise_embedding(noise_level, 2 * max(self.channels))
-        h = space_to_depth(jnp.concatenate([x, _positions(height, width)], -1), fold)
+        embedding = embedding.astype(x.dtype)
+        positions = _positions(height, width).astype(x.dtype)
+        h = space_to_depth(jnp.concatenate([x, positions], -1), fold)
         h = nn.Conv(self.channels[0], (3, 3))(h)
         skips = []
         for level, c in enumerate(self.channels):
