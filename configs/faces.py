@@ -5,12 +5,13 @@
 
 64x64 grey photographs, noise of 0.01: Gaussian blur of 2.25 pixels (9 at 256 pixels, as
 in the KLIP paper), or a hole of 24x24. Scars and other people's faces without one are
-faces_ood_64. Real people: never publish a single image. The prior was trained on nine
-tenths of the train split of faces_gray_64 alone. The map's settings are those of all
-real images here, chosen with anomalies simulated in the others, in held-out brains and
-in training slices (`experiments/choose_settings.py --images=slices,brain,faces`):
+faces_ood_64. Real people: never publish a single image. The prior has 11,306 steps of
+128 images on nine tenths of the train split of faces_gray_64 (two minutes on an H200);
+the map's settings were chosen with strokes and lesions simulated in the others:
 
     python -m klip_jax.main --config=configs/faces.py --mode=train
+    python experiments/choose_settings.py --images=faces
+    python experiments/choose_settings.py --images=faces_inpaint
 """
 
 from klip_jax.default_config import get_config as default
@@ -18,6 +19,10 @@ from klip_jax.default_config import get_config as default
 OPERATORS = dict(
     blur=dict(name="blur.GaussianBlur", std=2.25),
     inpaint=dict(name="mask.Box", top=29, left=13, height=24, width=24),
+)
+MAPS = dict(
+    blur=dict(map="coherent_guided", scale=1.0, emphasis=0.0, pooling=3.0),
+    inpaint=dict(map="coherent", scale=1.0, emphasis=0.4, pooling=1.5),
 )
 
 
@@ -37,7 +42,7 @@ def get_config(degradation="blur"):
         )
         config.operator = OPERATORS[degradation]
         config.noise_std = 0.01
-        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.05
+        config.estimator.update(MAPS[degradation])
         config.estimator.window, config.estimator.levels = (0.02, 0.8), 6
         config.prior.weights = "checkpoints/faces_gray_64.safetensors"
         faces = dict(name="npz.load", file="faces_gray_64.npz", root="")
@@ -48,5 +53,6 @@ def get_config(degradation="blur"):
             shift=2.0, stretch=0.08, mirror=0.5, contrast=0.08, brightness=0.02
         )
         config.train.net.channels = (64, 96, 192)
-        config.train.recipe.batch, config.train.recipe.dtype = 128, "bfloat16"
+        config.train.recipe.steps, config.train.recipe.batch = 11306, 128
+        config.train.recipe.dtype = "bfloat16"
     return config

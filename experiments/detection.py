@@ -85,7 +85,7 @@ def compute(config, table, pixels):
     """Sample, and write the scores, the pixel metrics and the maps side by side."""
     own = problems.BENCHMARKS[FLAGS.benchmark]
     folder = Path(FLAGS.workdir) / FLAGS.benchmark
-    asked = dict(fit=FLAGS.fit, recompute=FLAGS.recompute)
+    asked = dict(fit=FLAGS.fit, recompute=FLAGS.recompute, released=own.released)
     simulator = problems.finer_scanner if own.finer else None
     found = records.collect(config, folder, simulator=simulator, **asked)
     tuned = HERE / "scores" / f"{own.problem}_tuned.json"
@@ -94,8 +94,7 @@ def compute(config, table, pixels):
     rows, by_pixel = records.table(found)
     records.write_rows(table, rows)
     write_atomically(pixels, json.dumps(by_pixel, indent=1).encode())
-    numbers = summary(records.read_rows(table))
-    picture = side_by_side(numbers, found.job.images, found.maps)
+    picture = side_by_side(rows, found.job.images, found.maps)
     write_atomically(folder / "maps.png", picture)
 
 
@@ -110,35 +109,52 @@ def with_bound(rows):
 
 def summary(rows):
     """Return {method: both AUROCs with intervals, by group, and ours minus theirs}."""
-    names = list(dict.fromkeys(row["method"] for row in rows))
-    first = [row for row in rows if row["method"] == names[0]]
-    groups = np.array([row["group"] for row in first])
-    patients = [row["patient"] for row in first]
-    ood = groups != "id"
-    statistics = {}
-    for name in names:
-        mine = [row for row in rows if row["method"] == name]
-        inside, scores = (
-            np.array([r[k] for r in mine]) for k in ("localization", "score")
-        )
-        statistics[name] = {"detection": metrics.auroc_of(scores, ood)}
-        if np.isfinite(inside).any():
-            statistics[name]["localization"] = metrics.mean_of(inside)
-        for group in sorted(set(groups) - {"id"}):
-            some = np.where((groups == group) | ~ood, 1.0, 0.0)
-            for question, statistic in tuple(statistics[name].items()):
-                if " " not in question:
-                    statistics[name][f"{question} {group}"] = (
-                        lambda w, statistic=statistic, some=some: statistic(w * some)
-                    )
-    found = {}
+    statistics = statistics_of(rows)
+    patients = [row["patient"] for row in rows if row["method"] == methods.OURS]
+    found = values_of(statistics, len(patients))
     for name, asked in statistics.items():
-        found[name] = {q: metrics.bootstrap(s, patients) for q, s in asked.items()}
+        # Groups are shown without intervals.
         for question in set(asked) & {"localization", "detection"}:
+            found[name][question] = metrics.bootstrap(asked[question], patients)
             if name != methods.OURS:
                 pair = statistics[methods.OURS][question], asked[question]
                 difference = metrics.paired_difference(*pair, patients)
                 found[name][f"ours minus this, {question}"] = difference
+    return found
+
+
+def values_of(statistics, count):
+    """Return {method: {question: {"value"}}} of `statistics_of` so many images."""
+    once = np.ones((1, count))
+    return {
+        name: {q: {"value": float(s(once)[0])} for q, s in asked.items()}
+        for name, asked in statistics.items()
+    }
+
+
+def statistics_of(rows):
+    """Return {method: {question: AUROC as a function of the images' weights}}."""
+    groups = np.array([row["group"] for row in rows if row["method"] == methods.OURS])
+    ood = groups != "id"
+    parts = {
+        g: np.where((groups == g) | ~ood, 1.0, 0.0) for g in sorted({*groups[ood]})
+    }
+    found = {}
+    for name in dict.fromkeys(row["method"] for row in rows):
+        mine = [row for row in rows if row["method"] == name]
+        inside, scores = (
+            np.array([float(r[k]) for r in mine]) for k in ("localization", "score")
+        )
+        asked = {"detection": metrics.auroc_of(scores, ood)}
+        if np.isfinite(inside).any():
+            asked["localization"] = metrics.mean_of(inside)
+        found[name] = asked | {
+            f"{question} {group}": lambda w, statistic=statistic, part=part: statistic(
+                w * part
+            )
+            for question, statistic in asked.items()
+            for group, part in parts.items()
+        }
     return found
 
 
@@ -159,9 +175,10 @@ def roc(rows, found):
     return pictures.roc(scores, np.array(groups) != "id")
 
 
-def side_by_side(found, images, maps, most=2):
+def side_by_side(rows, images, maps, most=2):
     """Return the picture of the best maps on the first images of each group."""
     question = "localization" if images.masks is not None else "detection"
+    found = values_of(statistics_of(rows), len(images.ids))
     best = {n: maps[n] for n in shown(found, question) if n in maps}
     groups = np.array(images.groups)
     first = [np.flatnonzero(groups == g)[:most] for g in dict.fromkeys(images.groups)]

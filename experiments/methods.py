@@ -30,10 +30,13 @@ MSMA = tuple(float(s) for s in np.geomspace(0.01, 1.0, 10))
 PATH = tuple(float(s) for s in np.geomspace(0.01, 20.0, 10))
 
 
-def record(prior, operator, measure, key, x, eligible, noise_std, settings):
+def record(
+    prior, operator, measure, key, x, eligible, noise_std, settings, released=True
+):
     """Return (maps {name: [H, W]}, features {name: array}) of one image. Pure.
 
     `measure` simulates what `operator` inverts; the same unless a model error is asked.
+    `released` runs KLIP as released as well.
     """
     key_noise, key, key_rest = jax.random.split(key, 3)
     y = measure(x) + noise_std * jax.random.normal(key_noise, operator.out_shape)
@@ -74,9 +77,9 @@ def record(prior, operator, measure, key, x, eligible, noise_std, settings):
     residual = y - jax.vmap(operator)(chains.x)
     misfit = jnp.sum(residual**2) / (settings.samples * noise_std**2)
     features = {"KL + half the misfit (y)": raw[0].sum() + 0.5 * misfit}
-    released = klip_release.maps(keys[4], y, operator, prior)
-    for config in RELEASES:
-        found = klip_release.detection(released, config)
+    of_release = klip_release.maps(keys[4], y, operator, prior) if released else None
+    for config in RELEASES if released else ():
+        found = klip_release.detection(of_release, config)
         maps[f"{RELEASED}, {config} (y)"] = found.heatmap
         features[f"{RELEASED}, {config} (y)"] = found.score
     levels = jnp.asarray(LEVELS)

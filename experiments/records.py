@@ -40,7 +40,15 @@ class Found(NamedTuple):
     scores: dict[str, np.ndarray]
 
 
-def collect(config: dict, folder: Path, *, fit: int, recompute: bool, simulator=None):
+def collect(
+    config: dict,
+    folder: Path,
+    *,
+    fit: int,
+    recompute: bool,
+    simulator=None,
+    released: bool = True,
+):
     """Run every detector on every image.
 
     Args:
@@ -49,13 +57,14 @@ def collect(config: dict, folder: Path, *, fit: int, recompute: bool, simulator=
       fit: training images for the detectors that are fitted.
       recompute: sample again, whatever is kept.
       simulator: job -> what measures the images; None for the operator itself.
+      released: run KLIP as released as well.
 
     Returns:
       A `Found`.
     """
     job = prepare(config, folder)
     images, block = job.images, job.estimator.block
-    settings = dict(noise_std=job.noise_std, settings=job.estimator)
+    settings = dict(noise_std=job.noise_std, settings=job.estimator, released=released)
     everything = functools.partial(methods.record, **settings)
     measure = job.operator if simulator is None else simulator(job)
 

@@ -70,6 +70,8 @@ def main(_):
     loss = functools.partial(cross_entropy, train.Cast(net, recipe.dtype))
     folder = Path(FLAGS.workdir) / FLAGS.images
     last = train.train(str(folder), start, own.source, loss, recipe)
+    record = {"net": checkpoint.load_weights(weights)[1]["net"], "task": FLAGS.images}
+    checkpoint.save_weights(folder / "weights.safetensors", last.ema, record)
     manager = checkpoint.training_checkpoints(folder / "checkpoints")
     scanner = own.operator, own.noise_std
     seen = {
@@ -113,7 +115,7 @@ def test_images():
 
 
 def initial(path):
-    """Return the prior's weights with a new last layer: rare everywhere; and its net."""
+    """Return the prior's weights with a last layer that says "rare", and its net."""
     weights, record = checkpoint.load_weights(path)
     weights = jax.tree.map(jnp.asarray, weights)
     head = max(
