@@ -112,7 +112,7 @@ class Benchmark(NamedTuple):
     """
 
     problem: str
-    per_group: int = 50
+    per_group: int = 25
     data: dict[str, Any] | None = None
     operator: dict[str, Any] | None = None
     finer: bool = False
@@ -120,8 +120,7 @@ class Benchmark(NamedTuple):
     released: bool = True
 
 
-LESIONS = "lesion_low", "lesion_mid", "lesion_high"
-ABDOMEN = dict(groups=("id", *LESIONS, "texture", "streak"))
+ABDOMEN = dict(groups=("id", "lesion_mid", "lesion_high", "texture", "streak"))
 FAR = dict(
     name="npz.load_arrays",
     groups={
@@ -133,16 +132,19 @@ FAR = dict(
     measurements="",
 )
 BENCHMARKS = {
-    "A": Benchmark("slices", 140, data=ABDOMEN, bounded="slices"),
+    "A": Benchmark("slices", data=ABDOMEN, bounded="slices"),
+    "A_low": Benchmark(
+        "slices", data=dict(groups=("id", "lesion_low")), released=False
+    ),
     "A_12_views": Benchmark(
         "slices", data=ABDOMEN, operator=dict(views=12), released=False
     ),
     "A_finer": Benchmark("slices", data=ABDOMEN, finer=True, released=False),
     "A_far": Benchmark("slices", data=FAR, released=False),
-    "B": Benchmark("brain", 190, bounded="brain"),
-    "C": Benchmark("faces", 150, bounded="faces"),
-    "C_inpaint": Benchmark("faces_inpaint", 150, bounded="faces_inpaint"),
-    "D": Benchmark("clothes", 25),
+    "B": Benchmark("brain", 40, bounded="brain"),
+    "C": Benchmark("faces", 50, bounded="faces"),
+    "C_inpaint": Benchmark("faces_inpaint", 50, bounded="faces_inpaint"),
+    "D": Benchmark("clothes"),
 }
 
 

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from klip_jax import train
 from klip_jax.data.base import Source, image_source
+from klip_jax.nets.unet import UNet
 from klip_jax.priors.analytic import Gaussian
 from klip_jax.priors.edm import EDM
 
@@ -175,6 +177,29 @@ def test_untrained_loss_is_one(params):
     assert stderr < 0.01 and abs(np.mean(losses) - 1) < 4 * stderr
 
 
+def test_half_precision_is_near_and_leaves_weights_whole():
+    net = UNet((8, 16), groups=2, norm_over="image")
+    x = jax.random.uniform(jax.random.key(0), (4, 8, 8, 1))
+    params = jax.jit(net.init)(jax.random.key(1), x[0], jnp.float32(0))
+    # The last layer starts at zero, where every precision agrees.
+    params = jax.tree.map(
+        lambda a: a + 0.05 * jnp.cos(jnp.arange(a.size)).reshape(a.shape), params
+    )
+
+    def loss(params, dtype):
+        prior = EDM(params, train.Cast(net, dtype), sigma_data=0.5)
+        key = jax.random.key(2)
+        return train.denoising_loss(prior, x, key, log_mean=-1.2, log_std=1.2)
+
+    of = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+    (whole, grads), (half, half_grads) = of(params, "float32"), of(params, "bfloat16")
+    assert 0 < abs(half - whole) < 0.01 * whole  # bfloat16 has 8 bits
+    assert half.dtype == jnp.float32
+    assert {a.dtype for a in jax.tree.leaves(half_grads)} == {jnp.dtype("float32")}
+    flat, half_flat = (np.array(ravel_pytree(g)[0]) for g in (grads, half_grads))
+    assert np.linalg.norm(half_flat - flat) < 0.05 * np.linalg.norm(flat)
+
+
 def test_noise_levels_are_stratified(params):
     # |x0|^2 = 4 s^2 makes the loss depend on the level; it must not vary much by it.
     images = jnp.ones((64, *SHAPE))
@@ -209,6 +234,7 @@ def test_expected_errors_of_an_exact_denoiser():
         (dict(ema=1.0), r"ema=1.0: must be in \[0, 1\)"),
         (dict(log_std=0.0), "log_std=0.0"),
         (dict(checkpoint_every=0), "checkpoint_every=0"),
+        (dict(dtype="float16"), "dtype='float16': must be one of"),
     ],
 )
 def test_numbers_that_cannot_work(change, words):
