@@ -124,7 +124,7 @@ def smoothed(found: Found, tuned: Mapping[str, float]) -> Found:
     more = {
         f"{name}, smoothed {std:g}": smooth(found.maps[name], std)
         for name, std in tuned.items()
-        if std
+        if std and name in found.maps  # a benchmark may leave detectors out
     }
     return found._replace(maps=found.maps | more)
 
