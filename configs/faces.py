@@ -45,6 +45,7 @@ def get_config(degradation="blur"):
         config.estimator.update(MAPS[degradation])
         config.estimator.window, config.estimator.levels = (0.02, 0.8), 6
         config.prior.weights = "checkpoints/faces_gray_64.safetensors"
+        config.calibration.law = f"checkpoints/faces_gray_64_{degradation}_law.npz"
         faces = dict(name="npz.load", file="faces_gray_64.npz", root="")
         config.train.data = dict(split="train", part=(0.0, 0.9), **faces)
         config.train.test = dict(split="test", per_group=128, **faces)

@@ -125,7 +125,7 @@ FAR = dict(
     name="npz.load_arrays",
     groups={
         "id": ("abdomen_ood_64.npz", "id_images"),
-        "far": ("medical_ood_64.npz", "images"),
+        "far": ("medical_ood_64.npz", "images", 0.0, 255.0),
     },
     offset=50.0,
     scale=205.0,

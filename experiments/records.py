@@ -188,7 +188,7 @@ def p_values(job, scores):
     law = run.find_law(job)
     if law is None:
         return None
-    law = calibration.score_law(law, job.estimator.top, None)
+    law = calibration.scaled(law, job.error_ratio).scores
     return [calibration.p_value(score, law) for score in scores]
 
 

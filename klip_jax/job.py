@@ -28,6 +28,7 @@ class Job(NamedTuple):
       measurements: y [N, *operator.out_shape]; None if they are simulated.
       ids: names of the images.
       law_fingerprint: of the reference law that fits.
+      error_ratio: of the prior, what the law is scaled by; `calibration.error_ratio`.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Job(NamedTuple):
     measurements: np.ndarray | None
     ids: tuple[str, ...]
     law_fingerprint: str
+    error_ratio: float
 
 
 def prepare(settings: dict, folder) -> Job:
@@ -92,6 +94,7 @@ def prepare(settings: dict, folder) -> Job:
         measurements,
         ids,
         law,
+        calibration.error_ratio(card, estimator.window),
     )
 
 

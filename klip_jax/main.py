@@ -137,10 +137,9 @@ def _announce(job, mode):
     if mode == "detect":
         todo = f"{images} to do of {len(job.ids)}, {calls} network calls each"
         print(f"  images          {todo}")
-    cached = "cached" if not draws else f"{draws} draws of the model to do"
-    print(
-        f"  reference law   {cached}" if wanted else "  reference law   none asked for"
-    )
+    cached = f"{draws} draws of the model to do" if draws else "cached"
+    wider = f"{cached}, times {job.error_ratio:.2f} for the prior's error on new images"
+    print(f"  reference law   {wider if wanted else 'none asked for'}")
     print(f"  expected time   {_duration(seconds)}, besides compiling")
     print(f"  results in      {job.folder}", flush=True)
 

@@ -108,11 +108,12 @@ def detect(
 
     Args:
       job: see `prepare`.
-      law: gives the p-values; None leaves them out.
+      law: of the model, gives the p-values; None leaves them out.
       progress: show a bar with the time left.
     """
     position = null = None
     if law is not None:
+        law = calibration.scaled(law, job.error_ratio)
         if job.settings["calibration"]["per_position"]:
             position = calibration.position_law(law)
         null = calibration.score_law(law, job.estimator.top, position)

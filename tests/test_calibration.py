@@ -56,6 +56,32 @@ def test_positions_are_fitted_on_one_half_and_scores_come_from_the_other():
     np.testing.assert_array_equal(calibration.position_law(law)[0], mean)
 
 
+def test_the_error_ratio_is_of_the_window_alone():
+    levels = [0.01, 0.1, 1.0]
+    errors = dict(levels=levels, train=[1e-4, 1e-2, 1.0], test=[1e-4, 2e-2, 8.0])
+    ratio = calibration.error_ratio
+    # Both errors over s^2 are lines in ln s once their logarithm is taken: test / train
+    # is 1, 2, 8 at the levels, 2^u and 2 * 4^u in between, whose means are known.
+    first, second = 1 / np.log(2), 6 / np.log(4)
+    assert ratio({"errors": errors}, (0.01, 0.1)) == pytest.approx(first, rel=1e-2)
+    assert ratio({"errors": errors}, (0.1, 1.0)) == pytest.approx(second, rel=1e-2)
+    assert ratio({"errors": errors | {"test": errors["train"]}}, (0.02, 0.3)) == 1
+    assert ratio({}, (0.02, 0.3)) == 1
+    assert ratio({"errors": {"levels": levels, "errors": [1, 1, 1]}}, (0.1, 1)) == 1
+    for wrong in ([1e-4, 0.0, 1.0], [1e-4, np.nan, 1.0], [1e-4, -1.0, 1.0]):
+        with pytest.raises(ValueError, match="positive numbers"):
+            ratio({"errors": errors | {"test": wrong}}, (0.02, 0.3))
+
+
+def test_a_scaled_law_flags_less():
+    law = law_of(np.arange(1.0, 20.0))
+    wider = calibration.scaled(law, 1.5)
+    np.testing.assert_array_equal(wider.scores, 1.5 * law.scores)
+    np.testing.assert_array_equal(wider.block_maps, 1.5 * law.block_maps)
+    assert calibration.p_value(19.5, law.scores) == 1 / 20
+    assert calibration.p_value(19.5, wider.scores) == 8 / 20
+
+
 def test_a_law_survives_the_disk(tmp_path):
     law = law_of([3.0, 1.0, 2.0])
     assert calibration.load_law(tmp_path / "law.npz") is None

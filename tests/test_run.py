@@ -80,6 +80,7 @@ def check_equal(found, expected, *, exact=True):
 
 def test_every_image_is_written_with_all_that_is_known(straight, files):
     made, law, images = straight
+    assert made.error_ratio == pytest.approx(1.2)  # of the record in tiny.py
     assert [r.image_id for r in images[:2]] == ["id_0000", "id_0001"]
     assert [r.group for r in images] == ["id"] * 6 + ["lesion"] * 6
     with np.load(files / "data.npz") as data:
@@ -94,7 +95,8 @@ def test_every_image_is_written_with_all_that_is_known(straight, files):
         assert r.first_bad_step == -1 and r.seconds > 0 and r.stderr > 0
         assert r.network_calls == 3 * (3 + 2 * 2)
         assert 0 < r.p_value <= 1
-        assert r.p_value == calibration.p_value(r.score, law.scores)
+        wider = calibration.scaled(law, made.error_ratio).scores
+        assert r.p_value == calibration.p_value(r.score, wider)
         for name, array in r.arrays.items():
             assert array.dtype.kind != "f" or np.isfinite(array).all(), name
         controls = results.score_controls(r)
@@ -326,8 +328,9 @@ def test_map_by_position(straight, settings, tmp_path):
     # The choice is made after the draws, so their law still fits.
     assert mine.law_fingerprint == made.law_fingerprint
     run.detect(mine, law, progress=False)
-    mean, spread = calibration.position_law(law)
-    held_out = calibration.score_law(law, made.estimator.top, (mean, spread))
+    wider = calibration.scaled(law, made.error_ratio)
+    mean, spread = calibration.position_law(wider)
+    held_out = calibration.score_law(wider, made.estimator.top, (mean, spread))
     found = results.read_images(tmp_path)
     for r, plain in zip(found, images[:2] + images[6:8], strict=True):
         blocks = plain.arrays["heatmap"].reshape(4, 4, 4, 4).sum((1, 3))

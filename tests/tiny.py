@@ -13,7 +13,12 @@ from klip_jax.default_config import get_config
 SHAPE = (16, 16, 1)
 NET = dict(name="unet.UNet", channels=(8, 8), groups=4)
 PRIOR = dict(name="edm.EDM", sigma_data=0.5)
-TABLE = dict(levels=[0.01, 0.1, 1.0, 10.0], errors=[1e-4, 4e-3, 0.04, 0.06])
+TABLE = dict(
+    levels=[0.01, 0.1, 1.0, 10.0],
+    errors=[1e-4, 4e-3, 0.04, 0.06],
+    train=[1e-4, 4e-3, 0.04, 0.06],
+    test=[1.2e-4, 4.8e-3, 0.048, 0.072],
+)
 
 
 def random_params(seed=0):

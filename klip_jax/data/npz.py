@@ -80,7 +80,7 @@ def load(
 
 def load_arrays(
     *,
-    groups: Mapping[str, tuple[str, str]],
+    groups: Mapping[str, tuple],
     root: str = "",
     per_group: int = 0,
     offset: float = 0.0,
@@ -89,7 +89,8 @@ def load_arrays(
     """Read groups of images that lie in different files, without masks.
 
     Args:
-      groups: {group: (file, name of its array of images)}, "id" for in-distribution.
+      groups: {group: (file, name of its array of images)}, "id" for in-distribution;
+        (file, name, offset, scale) where the greys are not those of the others.
       root: folder; default $KLIP_DATA, else ../shared/data.
       per_group: so many images of each, evenly spaced, because files are often sorted
         by class; 0 for all.
@@ -104,7 +105,12 @@ def load_arrays(
         that are not finite or fall outside [0, 1].
     """
     parts = []
-    for group, (file, name) in groups.items():
+    for group, (file, name, *greys) in groups.items():
+        if len(greys) not in (0, 2):
+            raise ValueError(
+                f"data.groups.{group}: give (file, array) or (file, array, offset, "
+                f"scale), got {(file, name, *greys)}"
+            )
         path = _find(root, file)
         arrays = read_arrays(path)
         if name not in arrays:
@@ -118,7 +124,8 @@ def load_arrays(
         if per_group:
             index = np.linspace(0, len(images) - 1, per_group).astype(int)
         ids = tuple(f"{group}_{i:05d}" for i in index)
-        images = scaled(images[index], offset, scale, f"{path}, {name}")
+        own = greys or (offset, scale)
+        images = scaled(images[index], *own, f"{path}, {name}")
         parts.append(ImageSet(images, ids, (group,) * len(ids)))
     return join(parts)
 

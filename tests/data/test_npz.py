@@ -249,6 +249,14 @@ def test_groups_from_different_files(tmp_path):
     assert found.ids[3:] == ("digit_00000", "digit_00004", "digit_00008")
     np.testing.assert_allclose(found.images[3:, 0, 0, 0] * 255, [0, 4, 8], atol=1e-5)
     np.testing.assert_allclose(found.images[1, ..., 0] * 255, own[2], atol=1e-4)
+    groups["digit"] = ("far.npz", "images", 0.0, 8.0)  # greys of its own
+    found = npz.load_arrays(groups=groups, root=str(tmp_path), per_group=3)
+    np.testing.assert_allclose(found.images[3:, 0, 0, 0], [0, 0.5, 1])
+    np.testing.assert_allclose(found.images[1, ..., 0] * 255, own[2], atol=1e-4)
+    groups["digit"] = ("far.npz", "images", 0.0)
+    with pytest.raises(ValueError, match=r"digit: give \(file, array\) or"):
+        npz.load_arrays(groups=groups, root=str(tmp_path))
+    groups["digit"] = ("far.npz", "images")
     with pytest.raises(ValueError, match=r"per_group=7, but .*own\.npz has 6"):
         npz.load_arrays(groups=groups, root=str(tmp_path), per_group=7)
     groups["digit"] = ("far.npz", "test_images")
