@@ -7,6 +7,46 @@ import tables
 from klip_jax import metrics
 
 
+def leaders(found, settings):
+    """Return the table of the best of each family, in either question, beside ours."""
+    asked = [q for q in ("localization", "detection") if q in found[methods.OURS]]
+
+    def value(name, question):
+        return found[name].get(question, {"value": 0.0})["value"]
+
+    best = {}
+    for question in asked:
+        for name in sorted(found, key=lambda name: value(name, question)):
+            best[question, family(name)] = name
+    names = sorted({*best.values()}, key=lambda name: -value(name, asked[0]))
+    names.remove(methods.OURS)
+
+    def cells(name, question):
+        keys = question, f"ours minus this, {question}"
+        numbers = [found[name].get(key) for key in keys]
+        return ["" if n is None else tables.interval(n) for n in numbers]
+
+    body = [
+        [
+            f"**{name}**" if name == methods.OURS else name,
+            str(methods.network_calls(name, settings)),
+            *(cell for question in asked for cell in cells(name, question)),
+        ]
+        for name in (methods.OURS, *names)
+    ]
+    head = [column for q in asked for column in (q, "ours minus this")]
+    return tables.markdown(["best of each family", "network calls", *head], body)
+
+
+def family(name):
+    """Return what a detector is compared among; smoothed or not, it is the same."""
+    if name == methods.OURS or "(x)" in name:
+        return name if name == methods.OURS else "the true image is given"
+    own = methods.RELEASED, "KL", "control: random", "control"
+    known = [start for start in own if name.startswith(start)]
+    return known[0] if known else name.split(" (")[0].rstrip("0.12345678 ")
+
+
 def by_group(found, settings, groups):
     """Return the table of all methods, best localization (or detection) first."""
     asked = [q for q in ("localization", "detection") if q in found[methods.OURS]]
