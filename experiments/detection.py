@@ -43,7 +43,7 @@ from klip_jax.detectors import klip
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("benchmark", "A", list(problems.BENCHMARKS), "Which one.")
 flags.DEFINE_integer("per_group", 0, "Images of each group; 0: the benchmark's own.")
-flags.DEFINE_integer("fit", 64, "Training images for the detectors that are fitted.")
+flags.DEFINE_integer("fit", 32, "Training images for the detectors that are fitted.")
 flags.DEFINE_boolean("recompute", False, "Sample again, whatever is kept.")
 flags.DEFINE_string("workdir", "runs/detection", "Where results are kept.")
 HERE = Path(__file__).resolve().parent

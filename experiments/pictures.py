@@ -75,7 +75,8 @@ def against_calls(rows: Sequence[Mapping], changes: Sequence[str]) -> bytes:
 
     Args:
       rows: of `calls.py`: the first has the settings that all others start from.
-      changes: names of those that change, one at a time.
+      changes: names of those that change, one at a time; where several do, the row is
+        a square.
     """
     figure = Figure((8.2, 3.6), dpi=110, layout="constrained")
     questions = "localization", "detection"
@@ -92,8 +93,10 @@ def against_calls(rows: Sequence[Mapping], changes: Sequence[str]) -> bytes:
             error = value - low, high - value
             style = dict(color=OTHER, ls=STYLES[i % len(STYLES)], marker=".", lw=1.2)
             ax.errorbar(calls, value, error, label=name, elinewidth=0.5, **style)
-        own = rows[0]
-        ax.plot(own["network_calls"], own[f"{question}_auroc"]["value"], "o", color=OWN)
+        several = [r for r in rows if sum(r[k] != rows[0][k] for k in changes) > 1]
+        for row, marker in ((rows[0], "o"), *((row, "s") for row in several)):
+            value = row[f"{question}_auroc"]["value"]
+            ax.plot(row["network_calls"], value, marker, color=OWN)
         ax.set(
             xscale="log", xlabel="network calls an image", ylabel=f"{question} AUROC"
         )
