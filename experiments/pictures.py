@@ -1,4 +1,4 @@
-"""Figures of the experiments, as PNG bytes: ROC, maps of the same images, cost."""
+"""Figures of the experiments, as PNG bytes: ROC, maps, cost, noise levels."""
 
 import io
 import textwrap
@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
+from klip_jax import kl
 from klip_jax.data.base import ImageSet
 from klip_jax.metrics import auroc
 
@@ -102,6 +103,50 @@ def against_calls(rows: Sequence[Mapping], changes: Sequence[str]) -> bytes:
         )
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False, fontsize=7, title="what changes", title_fontsize=7)
+    return png(figure)
+
+
+def by_level(
+    levels: np.ndarray,
+    density: np.ndarray,
+    is_ood: np.ndarray,
+    rows: Sequence[Mapping],
+    window: tuple[float, float],
+) -> bytes:
+    """Draw the KL's density over sigma, a panel a map, and below it both AUROCs.
+
+    Args:
+      levels: sigma [K], image units.
+      density: nats per unit of ln sigma [N, K, 3], of `kl.MAPS`; drawn are the median
+        and the quartiles of the anomalous images, red, and of the others, grey.
+      is_ood: which images are anomalous [N], bool.
+      rows: of `levels.py`, map by map, both AUROCs of each level alone.
+      window: the config's, shaded.
+    """
+    figure = Figure((8.6, 5.0), dpi=110, layout="constrained")
+    axes = figure.subplots(2, len(kl.MAPS), sharex=True, sharey="row")
+    for m, (kind, (above, below)) in enumerate(zip(kl.MAPS, axes.T, strict=True)):
+        for who, are, color in (
+            ("healthy", ~is_ood, OTHER),
+            ("anomalous", is_ood, OWN),
+        ):
+            low, median, high = np.quantile(density[are, :, m], [0.25, 0.5, 0.75], 0)
+            above.plot(levels, median, color=color, label=who)
+            above.fill_between(levels, low, high, color=color, alpha=0.2, lw=0)
+        mine = [row for row in rows if row["map"] == kind]
+        for question, style in (("localization", "-"), ("detection", "--")):
+            values = [row[question] for row in mine]
+            below.plot(levels, values, style, color=OWN, label=question)
+        below.axhline(0.5, color=CHANCE, lw=0.8)
+        for ax in (above, below):
+            ax.axvspan(*window, color=CHANCE, alpha=0.25, lw=0)
+            ax.spines[["top", "right"]].set_visible(False)
+        above.set(title=kind.replace("_", " "), xscale="log", yscale="symlog")
+        below.set(xlabel="sigma")
+    axes[0, 0].set(ylabel="KL density, nats per ln sigma")
+    axes[1, 0].set(ylabel="AUROC of the level alone")
+    for ax in axes[:, 0]:
+        ax.legend(frameon=False, fontsize=7)
     return png(figure)
 
 
