@@ -10,9 +10,10 @@ configs/faces.py). D: digits among clothes, half of the pixels hidden
 (configs/fashion_inpaint.py). What one image yields is kept in --workdir, so that a
 killed run continues; the numbers of every image and detector are kept in
 scores/<benchmark>.csv, from which the table is made without images or sampling.
---recompute starts from the images. Detectors that need in-distribution images are
-fitted on --fit images of the train split, measured like the others; how far maps are
-smoothed was chosen by tune_baselines.py, on tuning images.
+--recompute starts from the images; --only=<start of a name>,... does so for detectors
+of such names, and puts them beside the others' numbers. Detectors that need
+in-distribution images are fitted on --fit images of the train split, measured like the
+others; how far maps are smoothed was chosen by tune_baselines.py, on tuning images.
 
 Prints one JSON object with `checks` and writes results/<benchmark>.md: both AUROCs, the
 best of each family first, and false alarms and power of our p-values; and
@@ -55,7 +56,7 @@ def main(_):
     table = HERE / "scores" / f"{FLAGS.benchmark}.csv"
     pixels = table.with_suffix(".json")
     config = problems.benchmark(FLAGS.benchmark, FLAGS.per_group)
-    if FLAGS.recompute or not table.is_file():
+    if FLAGS.recompute or FLAGS.only or not table.is_file():
         compute(config, table, pixels)
     rows = with_bound(records.read_rows(table))
     by_pixel = json.loads(pixels.read_text()) if pixels.is_file() else {}
@@ -94,10 +95,14 @@ def compute(config, table, pixels):
     if tuned.is_file():
         found = records.smoothed(found, json.loads(tuned.read_text()))
     rows, by_pixel = records.table(found)
+    if FLAGS.only:
+        rows = records.added(records.read_rows(table), rows)
+        by_pixel = json.loads(pixels.read_text()) | by_pixel
+    else:
+        picture = side_by_side(rows, found.job.images, found.maps)
+        write_atomically(folder / "maps.png", picture)
     records.write_rows(table, rows)
     write_atomically(pixels, json.dumps(by_pixel, indent=1).encode())
-    picture = side_by_side(rows, found.job.images, found.maps)
-    write_atomically(folder / "maps.png", picture)
 
 
 def with_bound(rows):

@@ -12,13 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from klip_jax import kl, sde
-from klip_jax.detectors import diffpath, klip, klip_release, msma
+from klip_jax.detectors import diffpath, klip, klip_release, msma, subset_variance
 from klip_jax.detectors import noised_reconstruction as noised
 from klip_jax.detectors import sinogram_error as sinogram
 from klip_jax.detectors.base import level_statistics, z_score
 from klip_jax.detectors.controls import controls
 from klip_jax.filters import pool
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
+from klip_jax.operators.ct import ParallelBeam
+from klip_jax.operators.mri import Cartesian
+from klip_jax.samplers.resampling import resampling
 
 OURS = "KLIP as configured (y)"
 RELEASED = "KLIP as released"
@@ -28,6 +31,9 @@ LEVELS = (0.05, 0.1, 0.2, 0.4, 0.8)  # that reconstructions start from, image un
 STEPS = 10  # of each reconstruction
 MSMA = tuple(float(s) for s in np.geomspace(0.01, 1.0, 10))
 PATH = tuple(float(s) for s in np.geomspace(0.01, 20.0, 10))
+SHARES = (0.5, 0.75)  # of the measurements that a subset keeps
+# Along which axis of y: whole views, whole lines; of others each number alone.
+SLICES = {ParallelBeam: 0, Cartesian: 1}
 
 
 def record(
@@ -42,7 +48,7 @@ def record(
     y = measure(x) + noise_std * jax.random.normal(key_noise, operator.out_shape)
     likelihood = ConditionalGaussian(operator, y, noise_std, settings.inflation)
     key_samples, key_levels = jax.random.split(key)
-    keys = jax.random.split(key_rest, 5)
+    keys = jax.random.split(key_rest, 6)
     chains = klip.posterior_samples(key_samples, likelihood, prior, settings)
     mean, std = chains.x.mean(0), chains.x.std(0)
     levels = sde.log_levels(settings.levels, *settings.window)
@@ -100,6 +106,19 @@ def record(
     )
     features["sinogram error (y)"] = found.sinogram
     features["sinogram error, image domain (y)"] = found.image
+    for share in SHARES:
+        found = subset_variance.reconstructions(
+            keys[5],
+            y,
+            operator,
+            noise_std,
+            prior,
+            klip.sampler_levels(settings),
+            share=share,
+            axis=SLICES.get(type(operator)),
+            sampler=resampling(),
+        )
+        maps[f"subset variance {share} (y)"] = found.variance
     return maps, features
 
 
@@ -119,6 +138,7 @@ def network_calls(name, settings):
         "block MSMA": msma.network_calls(len(MSMA)),
         "DiffPath": diffpath.network_calls(len(PATH)),
         "sinogram error": sinogram.network_calls(len(LEVELS), steps=STEPS),
+        "subset variance": subset_variance.network_calls(settings.steps),
     }
     start = max((s for s in own if name.startswith(s)), key=len)
     sampled = start.startswith(("KL", "control")) or "(x^)" in name

@@ -1,7 +1,6 @@
 """What every detector yields on every image of a benchmark, kept image by image."""
 
 import csv
-import functools
 import io
 import zlib
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import methods
 import numpy as np
+from absl import flags
 from batches import over_images
 from scipy.ndimage import binary_dilation, gaussian_filter
 
@@ -22,6 +22,8 @@ from klip_jax.data.base import ImageSet
 from klip_jax.job import Job, prepare
 from klip_jax.run_train import as_source
 
+flags.DEFINE_list("only", [], "Compute only detectors whose names start with one.")
+TEMPLATE = "control: position_template"
 NUMBERS = ("localization", "score", "p_value", "pixels", "contrast")
 FIELDS = ("image_id", "group", "patient", "method", *NUMBERS)
 
@@ -65,17 +67,22 @@ def collect(
     job = prepare(config, folder)
     images, block = job.images, job.estimator.block
     settings = dict(noise_std=job.noise_std, settings=job.estimator, released=released)
-    everything = functools.partial(methods.record, **settings)
+    only = tuple(flags.FLAGS.only)
+    kept = job.folder / "-".join(("records", *only))
     measure = job.operator if simulator is None else simulator(job)
 
-    def to_fit(*args):
+    def everything(*args):
         # What is not returned is not computed.
+        maps, features = methods.record(*args, **settings)
+        return _named(maps, only), _named(features, only)
+
+    def to_fit(*args):
         features = everything(*args)[1]
         return {}, {k: v for k, v in features.items() if not k.startswith("KL")}
 
     def recorded(f, names, columns, desc):
         """Return (maps, features) of each image, computing what is not kept."""
-        paths = [job.folder / "records" / f"{name}.npz" for name in names]
+        paths = [kept / f"{name}.npz" for name in names]
         todo = [i for i, path in enumerate(paths) if recompute or not path.is_file()]
         root = jax.random.key(0)
         keys = [jax.random.fold_in(root, zlib.crc32(names[i].encode())) for i in todo]
@@ -97,7 +104,16 @@ def collect(
     maps = {k: np.stack([m[k] for m, _ in found]) for k in found[0][0]}
     features = {k: np.stack([f[k] for _, f in found]) for k in found[0][1]}
     more, scores = methods.fitted(reference, features, block)
+    if images.masks is not None and methods.OURS in maps:
+        is_id = np.array(images.groups) == "id"
+        more[TEMPLATE] = metrics.position_template(maps[methods.OURS], is_id)
+        scores[TEMPLATE] = np.zeros(len(is_id))  # it has not seen the image
     return Found(job, maps | more, scores)
+
+
+def _named(found, starts):
+    """Return what is found under names that start with one of `starts`, if any."""
+    return {k: v for k, v in found.items() if not starts or k.startswith(starts)}
 
 
 def _write_record(path, parts):
@@ -156,6 +172,22 @@ def table(found: Found) -> tuple[list[dict], dict]:
         for name, maps in found.maps.items()
     }
     return rows, by_pixel
+
+
+def added(old: list[dict], new: list[dict]) -> list[dict]:
+    """Return the rows of a table with those of some detectors computed anew.
+
+    Raises:
+      ValueError: if they are of other images.
+    """
+    images = {row["image_id"] for row in old}, {row["image_id"] for row in new}
+    if images[0] != images[1]:
+        raise ValueError(
+            f"the table is of {len(images[0])} images, other ones than these "
+            f"{len(images[1])}; compute it whole, with --recompute"
+        )
+    names = {row["method"] for row in new}
+    return [row for row in old if row["method"] not in names] + new
 
 
 def rows_of(images: ImageSet, name, inside, scores, own=None) -> list[dict]:

@@ -5,7 +5,8 @@
 Every detector of `detection.py` runs on the tuning images of `problems.py`; its map is
 smoothed with Gaussians of several widths, and the width of the best localization is
 kept in scores/<images>_tuned.json, from where detection.py takes it. Noise levels are
-not chosen: the sweep of them is in its table. Prints one JSON object with localization
+not chosen: the sweep of them is in its table. --only=<start of a name>,... adds
+detectors of such names to those that are kept. Prints one JSON object with localization
 and detection of all widths. About 4 seconds an image on one core.
 """
 
@@ -48,6 +49,8 @@ def main(_):
         }
         chosen[name] = max(WIDTHS, key=lambda w: rows[name][f"{w:g}"]["localization"])
     path = Path(__file__).resolve().parent / "scores" / f"{FLAGS.images}_tuned.json"
+    if FLAGS.only:
+        chosen = json.loads(path.read_text()) | chosen
     write_atomically(path, json.dumps(chosen, indent=1).encode())
     print(json.dumps({"images": FLAGS.images, "chosen": chosen, "rows": rows}))
 

@@ -119,6 +119,12 @@ class Estimate(NamedTuple):
     first_bad_step: Array
 
 
+def sampler_levels(settings: Settings) -> Array:
+    """Return the sampler's noise levels [T + 1], decreasing to 0, image units."""
+    low, high = settings.sigma_min, settings.sigma_max
+    return jnp.append(sde.log_levels(settings.steps, low, high)[::-1], 0.0)
+
+
 def posterior_samples(
     key: Array, likelihood: ConditionalGaussian, prior: Denoiser, settings: Settings
 ) -> Sampled:
@@ -133,8 +139,7 @@ def posterior_samples(
     Returns:
       A `Sampled` with a leading axis [N]; x is [N, H, W, C].
     """
-    low, high = settings.sigma_min, settings.sigma_max
-    sigmas = jnp.append(sde.log_levels(settings.steps, low, high)[::-1], 0.0)
+    sigmas = sampler_levels(settings)
 
     def chain(n):
         key_n = jax.random.fold_in(key, n)
