@@ -60,7 +60,7 @@ def numbers_of(name):
     config = problems.config(name).to_dict()
     shape = images.images.shape[1:]
     prior, _, *measured = problems.scanner(config, shape, FLAGS.weights)
-    plain, filtered = record(prior, *measured, images)
+    maps_of_all = record(prior, *measured, images)
     found = {}
     for (window, ends), (j, kind) in itertools.product(
         WINDOWS.items(), enumerate(kl.MAPS)
@@ -70,8 +70,10 @@ def numbers_of(name):
             for emphasis in EMPHASES if kind != "guided" else (0.0,):
                 if emphasis == 0.0 and i:
                     continue  # then the scale does not count
-                parts = plain[:, inside, j], filtered[:, i, inside, j]
-                maps = (1 - emphasis) * parts[0].sum(1) + emphasis * parts[1].sum(1)
+                plain, filtered = (
+                    maps_of_all[:, inside, f, j].sum(1) for f in (0, i + 1)
+                )
+                maps = (1 - emphasis) * plain + emphasis * filtered
                 for width in POOLINGS:
                     blocks = np.asarray(blocks_of(maps, width))
                     knobs = kind, window, scale, emphasis, width
@@ -80,7 +82,7 @@ def numbers_of(name):
 
 
 def record(prior, operator, noise_std, images):
-    """Return maps [H, W], plain [N, K, 3, ...] and filtered [N, scales, K, 3, ...]."""
+    """Return maps, plain and filtered to each scale [N, K, 1 + scales, 3, H, W]."""
     settings = Settings()
 
     def maps_of(prior, operator, key, x):
@@ -88,24 +90,24 @@ def record(prior, operator, noise_std, images):
         y = operator(x) + noise_std * jax.random.normal(keys[0], operator.out_shape)
         likelihood = ConditionalGaussian(operator, y, noise_std, settings.inflation)
         samples = posterior_samples(keys[1], likelihood, prior, settings).x
-        plain, *filtered = (
-            kl.levels_kl(
-                keys[2],
-                prior,
-                likelihood,
-                samples,
-                jnp.asarray(LEVELS),
-                scale=scale,
-                emphasis=float(scale > 0),
-            ).blocks
-            for scale in (0.0, *SCALES)
-        )
-        return plain, jnp.stack(filtered)
+
+        def at(level):
+            index, sigma = level
+            key_level = jax.random.fold_in(keys[2], index)
+            energy, *means = kl.differences(
+                key_level, prior, likelihood, samples, sigma
+            )
+            maps = [
+                [energy.mean(0), *(kl.coherent(v, s, float(s > 0))[0] for v in means)]
+                for s in (0.0, *SCALES)
+            ]
+            return jnp.stack([jnp.stack(m) for m in maps]).sum(-1) / sigma**2
+
+        return jax.lax.map(at, (jnp.arange(len(LEVELS)), jnp.float32(LEVELS)))
 
     root = jax.random.key(0)
     keys = [jax.random.fold_in(root, i) for i in range(len(images.ids))]
-    found = over_images(maps_of, (prior, operator), keys, images.images)
-    return tuple(np.stack(parts) for parts in zip(*found, strict=True))
+    return np.stack(list(over_images(maps_of, (prior, operator), keys, images.images)))
 
 
 @jax.jit(static_argnames="width")

@@ -149,22 +149,12 @@ def levels_kl(
 
     def at(index, sigma):
         key_level = jax.random.fold_in(key, index)
-
-        def differences(i, x0):
-            z = jax.random.normal(jax.random.fold_in(key_level, i), x0.shape, x0.dtype)
-            pairs = [
-                likelihood.score(denoiser, x0 + sign * sigma * z, sigma)
-                for sign in signs
-            ]
-            d = [sigma**2 * g for _, g in pairs]
-            r = [x0 - denoised for denoised, _ in pairs]
-            energy = sum(di**2 for di in d) / len(signs)
-            return energy, sum(r) / len(signs), sum(d) / len(signs)
-
-        energy, r, d = jax.vmap(differences)(jnp.arange(n), samples)
+        energy, r, d = differences(
+            key_level, denoiser, likelihood, samples, sigma, signs
+        )
         maps, left_out = zip(
             _mean_and_left_out(energy),
-            *(_emphasised(v, scale, emphasis) for v in (r, d)),
+            *(coherent(v, scale, emphasis) for v in (r, d)),
             strict=True,
         )
         maps, left_out, own = (
@@ -192,6 +182,53 @@ def levels_kl(
     ]
     (heatmap, left_out, own), blocks = jax.lax.scan(accumulate, carry, tuple(chunks))
     return Levels(heatmap, blocks.reshape(-1, 3, *grid), own, left_out)
+
+
+def differences(
+    key: Array,
+    denoiser: Denoiser,
+    likelihood: Likelihood,
+    samples: Array,
+    sigma: Array,
+    signs: tuple[float, ...] = (1.0, -1.0),
+) -> tuple[Array, Array, Array]:
+    """Return what the maps of `levels_kl` are made of at one level, sample by sample.
+
+    Args:
+      key: sample n uses fold_in(key, n).
+      denoiser, likelihood, samples, signs: of `levels_kl`.
+      sigma: the level, image units.
+
+    Returns:
+      mean d^2, mean r and mean d over `signs`, each [N, H, W, C].
+    """
+
+    def of_one(i, x0):
+        z = jax.random.normal(jax.random.fold_in(key, i), x0.shape, x0.dtype)
+        pairs = [
+            likelihood.score(denoiser, x0 + sign * sigma * z, sigma) for sign in signs
+        ]
+        d = [sigma**2 * g for _, g in pairs]
+        r = [x0 - denoised for denoised, _ in pairs]
+        energy = sum(di**2 for di in d) / len(signs)
+        return energy, sum(r) / len(signs), sum(d) / len(signs)
+
+    return jax.vmap(of_one)(jnp.arange(len(samples)), samples)
+
+
+def coherent(
+    v: Array, scale: float = 0.0, emphasis: float = 0.0
+) -> tuple[Array, Array]:
+    """Return the U-statistic of |E v|^2 from v [N, H, W, C], and without each sample.
+
+    With `emphasis`, of `levels_kl`, mixed with the same of v filtered to `scale`.
+    """
+    plain = _u_statistic(v)
+    if not (scale and emphasis):
+        return plain
+    weight = emphasis / white_noise_passed(scale)
+    pairs = zip(plain, _u_statistic(smooth(v, scale)), strict=True)
+    return tuple((1 - emphasis) * a + weight * b for a, b in pairs)
 
 
 def path_kl(window: tuple[float, float] = (0.0, math.inf)) -> Reducer:
@@ -246,20 +283,10 @@ def _mean_and_left_out(energy):
     return total / n, (total - energy) / (n - 1)
 
 
-def _coherent(v):
+def _u_statistic(v):
     """U-statistic of |E v|^2 and its leave-one-out values, per pixel and channel."""
     n = v.shape[0]
     total, squares = v.sum(0), (v**2).sum(0)
     whole = (total**2 - squares) / (n * (n - 1))
     without = (total - v) ** 2 - (squares - v**2)
     return whole, without / ((n - 1) * (n - 2))
-
-
-def _emphasised(v, scale, emphasis):
-    """`_coherent` of v and of v filtered to `scale`, mixed by `emphasis`."""
-    plain = _coherent(v)
-    if not (scale and emphasis):
-        return plain
-    weight = emphasis / white_noise_passed(scale)
-    pairs = zip(plain, _coherent(smooth(v, scale)), strict=True)
-    return tuple((1 - emphasis) * a + weight * b for a, b in pairs)
