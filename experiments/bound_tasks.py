@@ -41,7 +41,8 @@ class Task(NamedTuple):
 def task(name: str, per_group: int, seed: int) -> Task:
     """Return the task of `problems.PROBLEMS[name]`, with so many tuning images."""
     settings = problems.config(name).to_dict()
-    tuning = problems.tuning_images(name, per_group, seed)
+    # Of patients that it has not learned, whatever settings are chosen on.
+    tuning = problems.tuning_images(name, per_group, seed, part=problems.HELD_OUT)
     _, _, *scanner = problems.scanner(settings, tuning.images.shape[1:])
     stream = phantoms() if name == "phantoms" else real_images(name, settings)
 
@@ -77,7 +78,7 @@ def real_images(name: str, settings: dict[str, Any]) -> Source:
     frequent as none. Where the file holds images with masks of real anomalies, of the
     same patients, they are as frequent as all others together.
     """
-    data = settings["train"]["data"] | {"part": (0.0, 0.9)}
+    data = settings["train"]["data"] | {"part": (0.0, problems.HELD_OUT[0])}
     tuning = problems.PROBLEMS[name].tuning
     known = build("data", data | {"oval": tuning.get("oval", ())})
     everywhere = np.ones(known.images.shape[:3], bool)
