@@ -7,10 +7,10 @@ of 0.01 per real component. Tumours and tumour-free slices of other patients, pa
 height, are brain_ood_128; tumours are bright in FLAIR: plain intensity is the control
 to beat. The prior has 6460 steps of 128 images on the tumour-free slices of nine tenths
 of the training patients of brain_mri_lgg_128 (a minute on an H200); the map's settings
-were chosen with anomalies simulated in the other patients:
+were chosen with lesions simulated in slices of all of them, on three draws of 80:
 
     python -m klip_jax.main --config=configs/brain_mri.py --mode=train
-    python experiments/choose_settings.py --images=brain
+    python experiments/choose_settings.py --images=brain --per_group=40 --seed=5
 """
 
 from klip_jax.default_config import get_config as default
@@ -31,9 +31,9 @@ def get_config():
         )
         config.operator = dict(name="mri.Cartesian", acceleration=4.0, centre=0.08)
         config.noise_std = 0.01
-        config.estimator.map, config.estimator.emphasis = "coherent", 0.05
-        config.estimator.window, config.estimator.levels = (0.02, 0.3), 5
-        config.estimator.scale, config.estimator.pooling = 3.0, 4.5
+        config.estimator.map, config.estimator.emphasis = "coherent_guided", 1.0
+        config.estimator.window, config.estimator.levels = (0.02, 0.8), 6
+        config.estimator.scale, config.estimator.pooling = 1.0, 4.5
         config.prior.weights = "checkpoints/brain_mri_64.safetensors"
         config.calibration.law = "checkpoints/brain_mri_64_law.npz"
         config.train.data = dict(

@@ -42,7 +42,9 @@ def main(_):
     found = records.collect(config, folder, fit=FLAGS.fit, recompute=False)
     images, block = found.job.images, found.job.estimator.block
     chosen, rows = {}, {}
-    for name, maps in tqdm(found.maps.items(), unit="detector"):
+    # A template is a mean of maps: smooth, and it has no score of its own.
+    tuned = {k: v for k, v in found.maps.items() if k != records.TEMPLATE}
+    for name, maps in tqdm(tuned.items(), unit="detector"):
         rows[name] = {
             f"{width:g}": aurocs(images, block, records.smooth(maps, width))
             for width in WIDTHS
