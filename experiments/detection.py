@@ -5,11 +5,11 @@
 A: lesions, streaks and foreign texture in abdominal CT (configs/abdomen_ct.py); also
 with half of the views (A_12_views), measured on a finer grid than is inverted (A_finer)
 and against other images altogether (A_far). B: real tumours in brain MRI
-(configs/brain_mri.py). C: scars on blurred faces, or with a hole (C_inpaint;
-configs/faces.py). D: digits among clothes, half of the pixels hidden
-(configs/fashion_inpaint.py). What one image yields is kept in --workdir, so that a
-killed run continues; the numbers of every image and detector are kept in
-scores/<benchmark>.csv, from which the table is made without images or sampling.
+(configs/brain_mri.py), or all slices of its test set (B_all). C: scars on blurred
+faces, or with a hole (C_inpaint; configs/faces.py). D: digits among clothes, half of
+the pixels hidden (configs/fashion_inpaint.py). What one image yields is kept in
+--workdir, so that a killed run continues; the numbers of every image and detector are
+kept in scores/<benchmark>.csv, from which the table is made without images or sampling.
 --recompute starts from the images; --only=<start of a name>,... does so for detectors
 of such names, and puts them beside the others' numbers. Detectors that need
 in-distribution images are fitted on --fit images of the train split, measured like the
@@ -95,10 +95,10 @@ def compute(config, table, pixels):
     if tuned.is_file():
         found = records.smoothed(found, json.loads(tuned.read_text()))
     rows, by_pixel = records.table(found)
-    if FLAGS.only:
+    if FLAGS.only and table.is_file():
         rows = records.added(records.read_rows(table), rows)
         by_pixel = json.loads(pixels.read_text()) | by_pixel
-    else:
+    elif not FLAGS.only:
         picture = side_by_side(rows, found.job.images, found.maps)
         write_atomically(folder / "maps.png", picture)
     records.write_rows(table, rows)

@@ -148,6 +148,7 @@ BENCHMARKS = {
     "A_finer": Benchmark("slices", data=ABDOMEN, finer=True, released=False),
     "A_far": Benchmark("slices", data=FAR, released=False),
     "B": Benchmark("brain", 40, bounded="brain"),
+    "B_all": Benchmark("brain", 190),
     "C": Benchmark("faces", 50, bounded="faces"),
     "C_inpaint": Benchmark("faces_inpaint", 50, bounded="faces_inpaint"),
     "D": Benchmark("clothes"),
