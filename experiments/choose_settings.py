@@ -7,7 +7,7 @@ The images are those of `problems.py`, on which no result is reported. For every
 scale, emphasis and pooling it prints the localization AUROC (inside eligible tissue
 united with the mask) and the detection AUROC (mean of the largest 2 % of blocks), over
 all groups and for each, and detection by other shares of blocks, as one JSON object.
-The largest sum of the two, over all sets of images, comes first: the config's. About 6
+The largest sum of the two, over all sets of images, comes first: the config's. About 3
 seconds an image on one core.
 """
 

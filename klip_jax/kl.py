@@ -194,6 +194,8 @@ def differences(
 ) -> tuple[Array, Array, Array]:
     """Return what the maps of `levels_kl` are made of at one level, sample by sample.
 
+    With u = x0_n + sigma z: d = D_y(u) - D(u) and r = x0_n - D(u), image units.
+
     Args:
       key: sample n uses fold_in(key, n).
       denoiser, likelihood, samples, signs: of `levels_kl`.
@@ -219,9 +221,10 @@ def differences(
 def coherent(
     v: Array, scale: float = 0.0, emphasis: float = 0.0
 ) -> tuple[Array, Array]:
-    """Return the U-statistic of |E v|^2 from v [N, H, W, C], and without each sample.
+    """Return (|S|^2 - Q) / (N (N - 1)), unbiased for |E v|^2, and without each sample.
 
-    With `emphasis`, of `levels_kl`, mixed with the same of v filtered to `scale`.
+    S and Q are the sums of v [N, H, W, C] and of its squares: [H, W, C] and [N, H, W, C].
+    `scale` and `emphasis` are those of `levels_kl`.
     """
     plain = _u_statistic(v)
     if not (scale and emphasis):
