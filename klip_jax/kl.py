@@ -223,8 +223,8 @@ def coherent(
 ) -> tuple[Array, Array]:
     """Return (|S|^2 - Q) / (N (N - 1)), unbiased for |E v|^2, and without each sample.
 
-    S and Q are the sums of v [N, H, W, C] and of its squares: [H, W, C] and [N, H, W, C].
-    `scale` and `emphasis` are those of `levels_kl`.
+    S and Q are the sums over the samples of v [N, H, W, C] and of its squares; results
+    are [H, W, C] and [N, H, W, C]. `scale` and `emphasis` are those of `levels_kl`.
     """
     plain = _u_statistic(v)
     if not (scale and emphasis):
