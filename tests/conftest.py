@@ -1,4 +1,4 @@
-"""Eight fake devices, the reference problems of `experiments/beds.py`, and float64."""
+"""Eight fake devices, types checked at run time, the reference problems, float64."""
 
 import os
 import sys
@@ -10,6 +10,12 @@ if "host_platform_device_count" not in FLAGS:  # before jax is imported
     os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_force_host_platform_device_count=8"
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.append(str(ROOT / "experiments"))
+sys.path.append(str(ROOT / "tests"))  # the hook looks the checker up by its name
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+if os.environ.get("KLIP_TYPECHECK", "0") == "1":
+    install_import_hook("klip_jax", "typechecking.functions_only")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
