@@ -1,79 +1,159 @@
-"""What detectors by reconstruction share: the chain from a noise level, and z-scores.
+"""What a detector is, and what those with a map share.
 
-    x_s = x + s z,   x^ = the deterministic chain from x_s down to level 0,
-    z-score of errors e_s:   mean over s of (e_s - m_s) / d_s,
+    looked = detector.look(key, given)     all that is expensive, once an image
+    fitted = detector.fit(looked [N])      from in-distribution ones, where it `fits`
+    detection = fitted.judge(looked)       cheap: other blocks, laws, combinations
 
-with m_s and d_s the mean and standard deviation of the image's mean error over
-in-distribution images. Near 0 a chain returns x whatever x is, far up it forgets x; an
-anomaly shows between, and the z-scores make the levels comparable.
-
-Reference: Graham et al. 2023 (DDPM-OOD).
+A detector is a frozen `flax.struct.dataclass` of hyper-parameters (and, once fitted, of
+arrays) that inherits from `Detector` and writes `look` and `judge`. The score of a map
+is the mean of its largest blocks.
 """
 
-import jax
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
-from klip_jax.sample import sample
-from klip_jax.samplers.ddim import ddim
-from klip_jax.types import Denoiser, Likelihood
+from klip_jax.blocks import block_sum, top_mean
+from klip_jax.filters import pool
+from klip_jax.types import (
+    Denoiser,
+    Detection,
+    Given,
+    Heatmap,
+    Posterior,
+    PRNGKey,
+    Scalar,
+    Scan,
+)
 
 
-def reconstruct(
-    key: Array,
-    x: Array,
-    prior: Denoiser,
-    likelihood: Likelihood,
-    sigma: Array,
-    *,
-    steps: int,
-) -> Array:
-    """Noise `x` to the level `sigma` and run DDIM from there down to 0.
+# A spread this small beside the value itself is float32's, not the images'.
+_ROUNDING = 1e-5
+_ZERO = 1e-12
 
-    Step i = 0 .. T of the chain is at sigma (1 - i / T)^2: relative to its start, so
-    that any start has T steps, and finer below, where the image is decided.
+
+class Detector:
+    """The defaults of `types.Detector`; a new one writes `look` and `judge`.
+
+    A subclass says what differs by plain class attributes: `needs = ("scan",)`, `fits =
+    True`, `control = True`, `unit = "nats"`, and `block` by a field.
+    """
+
+    control: ClassVar[bool] = False
+    """Whether it is a dumb control, which a detector must beat to be believed."""
+    unit: ClassVar[str] = ""
+    """Of the score; "" has none."""
+    block: int = 4
+    """Side of the blocks that score and localization count, pixels."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Fields of `Given` that must be there; "picture": an image or a posterior."""
+        return ("picture",)
+
+    @property
+    def fits(self) -> bool:
+        """Whether `judge` works only after `fit`."""
+        return False
+
+    @property
+    def network_calls(self) -> int:
+        """Network calls of one `look`, those of the shared posterior not counted."""
+        return 0
+
+    def look(self, key: PRNGKey, given: Given) -> Any:
+        """Return what was seen, a pytree of arrays. Pure: jit, vmap, shard it."""
+        raise NotImplementedError(f"{type(self).__name__} does not define look")
+
+    def judge(self, looked: Any) -> Detection:
+        """Turn what was seen into a `Detection`, without a network. Pure."""
+        raise NotImplementedError(f"{type(self).__name__} does not define judge")
+
+    def fit(self, looked: Any) -> Self:
+        """Return the detector fitted to what it saw of N in-distribution images."""
+        return self
+
+    def extras(self, looked: Any) -> dict[str, Array]:
+        """Return named arrays beside the detection, to be stored and shown."""
+        return {}
+
+    def unseen_factor(self, record: Mapping[str, Any]) -> float:
+        """Return what the scores of the model's own draws are multiplied by in a law.
+
+        A prior errs less on its own draws than on images it has not seen; a detector
+        whose score is a square of such errors tells by how much from the weights'
+        record.
+        """
+        return 1.0
+
+    def __call__(self, key: PRNGKey, given: Given) -> Detection:
+        """Look at one image and judge it."""
+        return self.judge(self.look(key, given))
+
+
+def map_detection(
+    heatmap: Heatmap, *, block: int, top_share: float, pool_width: Scalar = 0.0
+) -> Detection:
+    """Reduce a map to a `Detection` without a standard error.
+
+    The map is pooled (`filters.pool`) and summed over blocks; the score is the mean of
+    the largest of them (`blocks.top_mean`).
 
     Args:
-      key: the noise uses fold_in(key, 0); the chain draws none.
-      x: image [H, W, C], image units.
-      prior: a denoiser.
-      likelihood: what guides the chain; `NoMeasurement()` for nothing.
-      sigma: noise level to start from, scalar > 0, image units.
-      steps: T >= 1, one likelihood score each.
-
-    Returns:
-      x^ [H, W, C], image units.
+      heatmap: [H, W], bigger = more anomalous.
+      block: side of a block, pixels; divides H and W.
+      top_share: share of the blocks, in [0, 1); 0 takes the largest block.
+      pool_width: standard deviation of the pooling Gaussian, pixels; 0 changes nothing.
 
     Raises:
-      ValueError: if there is no step.
+      ValueError: if `block` does not divide the map.
     """
-    if steps < 1:
-        raise ValueError(f"steps={steps}: the chain needs at least 1")
-    z = jax.random.normal(jax.random.fold_in(key, 0), x.shape, x.dtype)
-    sigmas = sigma * (jnp.arange(steps, -1, -1, x.dtype) / steps) ** 2
-    start = x + sigma * z
-    return sample(key, ddim(), prior, likelihood, sigmas, x.shape, start=start).x
+    pooled = pool(heatmap, pool_width)
+    score = top_mean(block_sum(pooled, block), top_share)
+    return Detection(score, jnp.full((), jnp.nan), pooled)
 
 
-def level_statistics(errors: Array) -> tuple[Array, Array]:
-    """Return mean and standard deviation [L] of each level's error over images.
+def spread(values: Float[Array, "n ..."]) -> Float[Array, "..."]:
+    """Return the standard deviation over the first axis, never 0.
 
-    Args:
-      errors: of N >= 2 in-distribution images [N, L, ...], maps or their means.
+    sqrt(sum (v - mean)^2 / (N - 1)), at least what rounding makes of values that never
+    vary, so that dividing by it gives a number.
+
+    Raises:
+      ValueError: if there are fewer than 2 values.
     """
-    means = errors.reshape(*errors.shape[:2], -1).mean(-1)
-    return means.mean(0), means.std(0, ddof=1)
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} images: a spread needs at least 2")
+    least = _ROUNDING * jnp.abs(values).max(0) + _ZERO
+    return jnp.maximum(values.std(0, ddof=1), least)
 
 
-def z_score(errors: Array, mean: Array, std: Array) -> Array:
-    """Return the mean over levels of (errors - mean) / std, without unit.
+def denoiser_of(given: Given) -> Denoiser:
+    """Return the prior; one that knows classes only, at its null label."""
+    prior = given.prior
+    return prior if callable(prior) else prior.given(None)
 
-    It is affine in the errors, so the mean of a map of z-scores is the z-score of the
-    image, the score of DDPM-OOD.
 
-    Args:
-      errors: of one image [L, ...].
-      mean, std: of each level [L], from `level_statistics`.
+def scan_of(given: Given) -> Scan:
+    """Return what was measured.
+
+    Raises:
+      ValueError: if nothing was.
     """
-    levels_last = jnp.moveaxis(errors, 0, -1)
-    return jnp.mean((levels_last - mean) / std, -1)
+    if given.scan is None:
+        raise ValueError("this detector looks at measurements, and there is no scan")
+    return given.scan
+
+
+def posterior_of(given: Given) -> Posterior:
+    """Return the draws of the posterior.
+
+    Raises:
+      ValueError: if there are none.
+    """
+    if given.posterior is None:
+        raise ValueError("this detector looks at posterior samples; there are none")
+    return given.posterior

@@ -1,0 +1,99 @@
+"""What detectors by reconstruction share: the chain from a noise level, and z-scores.
+
+    x_s = x + s z,   x^ = the deterministic chain from x_s down to level 0,
+    z-score of errors e_s:   mean over s of (e_s - m_s) / d_s,
+
+with m_s and d_s the mean and standard deviation of the image's mean error over
+in-distribution images. Near 0 a chain returns x whatever x is, far up it forgets x; an
+anomaly shows between, and the z-scores make the levels comparable.
+
+Reference: Graham et al. 2023 (DDPM-OOD).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from klip_jax.detectors.base import spread
+from klip_jax.sample import sample
+from klip_jax.samplers.ddim import DDIM
+from klip_jax.types import Denoiser, Guidance, Image, PRNGKey, Scalar
+
+
+def reconstruct(
+    key: PRNGKey,
+    x: Image,
+    prior: Denoiser,
+    sigma: Scalar,
+    *,
+    steps: int,
+    guidance: Guidance,
+    scan: Any = None,
+) -> Image:
+    """Noise `x` to the level `sigma` and run DDIM from there down to 0.
+
+    Step i = 0 .. T of the chain is at sigma (1 - i / T)^2: relative to its start, so
+    that any start has T steps, and finer below, where the image is decided.
+
+    Args:
+      key: the noise uses fold_in(key, 0); the chain draws none.
+      x: image [H, W, C], image units.
+      prior: a denoiser.
+      sigma: noise level to start from, > 0, image units.
+      steps: T >= 1, one score each.
+      guidance: what guides the chain; `NoGuidance()` for nothing.
+      scan: what was measured, for the guidance.
+
+    Returns:
+      x^ [H, W, C], image units.
+
+    Raises:
+      ValueError: if there is no step.
+
+    Reference: Song et al. 2021 (DDIM), eq. 12 with eta = 0.
+    """
+    if steps < 1:
+        raise ValueError(f"steps={steps}: the chain needs at least 1")
+    z = jax.random.normal(jax.random.fold_in(key, 0), x.shape, x.dtype)
+    sigmas = sigma * (jnp.arange(steps, -1, -1, x.dtype) / steps) ** 2
+    start = x + sigma * z
+    chain = sample(
+        key, DDIM(), prior, sigmas, x.shape, guidance=guidance, scan=scan, start=start
+    )
+    return chain.x
+
+
+def level_statistics(
+    errors: Float[Array, "n level_count ..."],
+) -> tuple[Float[Array, " level_count"], Float[Array, " level_count"]]:
+    """Return mean and standard deviation [L] of each level's error over images.
+
+    Args:
+      errors: of N >= 2 in-distribution images, maps or their means.
+
+    Raises:
+      ValueError: if there are fewer than 2 images.
+    """
+    means = errors.reshape(*errors.shape[:2], -1).mean(-1)
+    return means.mean(0), spread(means)
+
+
+def z_score(
+    errors: Float[Array, "level_count ..."],
+    mean: Float[Array, " level_count"],
+    std: Float[Array, " level_count"],
+) -> Float[Array, "..."]:
+    """Return the mean over levels of (errors - mean) / std, without unit.
+
+    It is affine in the errors, so the mean of a map of z-scores is the z-score of the
+    image, the score of DDPM-OOD.
+
+    Args:
+      errors: of one image [L, ...].
+      mean, std: of each level, from `level_statistics`.
+    """
+    levels_last = jnp.moveaxis(errors, 0, -1)
+    return jnp.mean((levels_last - mean) / std, -1)
