@@ -1,65 +1,58 @@
-"""The prior-predictive reference: what to expect when nothing is wrong.
+"""The reference law of any score: what to expect when nothing is wrong.
 
 Raw KLIP is not an anomaly score: its mean over healthy images is the information
 I(x; y). So draw x from the model itself, measure it with the same operator and noise,
-and run the SAME estimator: the law of the image score gives a p-value, the law of each
-block its usual value. No data is needed, but the law is the MODEL's: with a wrong prior
-the false-alarm rate is wrong too (theory: 34-87 % instead of 5 %), the ranking is not.
+and run the SAME detector: the law of the score gives a p-value. No data is needed, but
+the law is the MODEL's: with a wrong prior the false-alarm rate is wrong too (theory:
+34-87 % instead of 5 %), the ranking is not. Where healthy images are at hand, the
+split-conformal p-value stands beside it, whose false-alarm rate holds whatever the
+prior is.
 
 A trained prior errs less on its own draws, as on the images it learned, than on others,
-and the maps are squares of such errors. So the law is multiplied by the ratio of the
+and some scores are squares of such errors. Their law is multiplied by the ratio of the
 two, which the weights' record tells (`error_ratio`): healthy images of new patients
 would be flagged several times too often without it.
 
-The draws are split in half: the first gives each block position its mean and spread,
-the second the law of the score, so that no draw is judged by itself.
+A detector that is fitted is judged on draws it was not fitted on.
 
-Reference: Nott et al. 2016 (prior-data conflict by prior-to-posterior divergence).
+Reference: Nott et al. 2016 (prior-data conflict by prior-to-posterior divergence); Vovk
+et al. 2005 (conformal prediction).
 """
 
+import dataclasses
 import hashlib
 import io
 import json
-import pathlib
 import zipfile
 import zlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
-from jax import Array
+from jaxtyping import Float
 
-from klip_jax import checkpoint, kl, sde
-from klip_jax.guidance.base import NoMeasurement
+from klip_jax import sde
+from klip_jax.checkpoint import write_atomically
+from klip_jax.guidance.none import NoGuidance
 from klip_jax.sample import sample
-from klip_jax.samplers.heun import heun
-from klip_jax.types import Denoiser, LinearOperator
+from klip_jax.samplers.heun import Heun
+from klip_jax.scan import simulate
+from klip_jax.types import Denoiser, Image, LinearOperator, PRNGKey, Scalar, Scan
 
-
-class ReferenceLaw(NamedTuple):
-    """Scores and block maps of M draws of the model.
-
-    Attributes:
-      scores: [M] image scores, in the order of the draws.
-      block_maps: [M, H/b, W/b] the chosen block map of each.
-      fingerprint: of prior, operator, noise and estimator; see `fingerprint`.
-    """
-
-    scores: np.ndarray
-    block_maps: np.ndarray
-    fingerprint: str
+_LARGEST = 2**28  # bytes that a law may take in memory
 
 
 def prior_draw(
-    key: Array,
+    key: PRNGKey,
     prior: Denoiser,
     shape: tuple[int, ...],
     *,
     steps: int = 25,
     sigma_min: float = 0.01,
     sigma_max: float = 20.0,
-) -> Array:
+) -> Image:
     """Draw an image [H, W, C] from the prior by Heun's method. Pure: jit it.
 
     The chain starts around the prior's mean, x = s z + D(s z, s) at the highest level
@@ -74,51 +67,79 @@ def prior_draw(
       sigma_min, sigma_max: the lowest and highest of them, image units.
     """
     sigmas = sde.karras_levels(steps, sigma_min, sigma_max)
-    sampler = heun()
+    sampler = Heun()
     x = sampler.init(key, shape, sigmas[0])
     x = x + prior(x, sigmas[0])
-    return sample(key, sampler, prior, NoMeasurement(), sigmas, shape, start=x).x
+    return sample(key, sampler, prior, sigmas, shape, start=x, guidance=NoGuidance()).x
 
 
 def prior_predictive(
-    key: Array,
+    key: PRNGKey,
     operator: LinearOperator,
-    noise_std: Array,
+    noise_std: Float[np.ndarray | jax.Array, "..."] | float,
     prior: Denoiser,
     *,
     steps: int = 25,
-) -> tuple[Array, Array]:
-    """Draw x from the prior and y = A x + n. Pure: jit it.
+) -> tuple[Image, Scan]:
+    """Draw x from the prior and measure it, y = A x + n. Pure: jit it.
 
     Args:
       key: of the draw.
       operator: A.
-      noise_std: of y, scalar.
+      noise_std: of y, one number or one a measurement.
       prior: a denoiser.
       steps: of `prior_draw`.
 
     Returns:
-      (x [H, W, C], y [operator.out_shape]).
+      (x [H, W, C], what was measured of it).
     """
     key_x, key_n = jax.random.split(key)
     x = prior_draw(key_x, prior, operator.in_shape, steps=steps)
-    noise = jax.random.normal(key_n, operator.out_shape)
-    return x, operator(x) + noise_std * noise
+    return x, simulate(key_n, operator, x, noise_std)
 
 
-def p_value(score: float, law: np.ndarray) -> float:
+def p_value(
+    score: Float[Any, "*n"] | float, law: Float[Any, " m"]
+) -> Float[np.ndarray, "*n"]:
     """Return (1 + #{law >= score}) / (M + 1), the chance of so large a score.
 
     Args:
-      score: of the image; a NaN gives NaN.
-      law: [M] scores of draws that nothing else was fitted on.
+      score: of an image, or of many.
+      law: scores of M draws of the model, none of which was used to fit anything.
+
+    Returns:
+      One p-value a score, in [1 / (M + 1), 1]. NaN where the score is not finite, and
+      everywhere if the law is empty or holds what is not finite: nothing that failed is
+      ever significant.
     """
-    if np.isnan(score):
-        return float("nan")
-    return float((1 + np.sum(np.asarray(law) >= score)) / (len(law) + 1))
+    score, law = np.asarray(score, np.float64), np.asarray(law, np.float64)
+    below = np.searchsorted(np.sort(law), score, side="left")
+    p = (1 + len(law) - below) / (len(law) + 1)
+    known = np.isfinite(score) & np.isfinite(law).all() & (len(law) > 0)
+    return np.where(known, p, np.nan)
 
 
-def error_ratio(record: Mapping[str, Any], window: tuple[float, float]) -> float:
+def conformal_p_value(
+    score: Float[Any, "*n"] | float, healthy: Float[Any, " m"]
+) -> Float[np.ndarray, "*n"]:
+    """Return (1 + #{healthy >= score}) / (n + 1), the split-conformal p-value.
+
+    If the image is exchangeable with the n healthy ones, P(p <= a) <= a for every a,
+    whatever prior and detector are: a false-alarm rate without a model.
+
+    Args:
+      score: of an image, or of many.
+      healthy: scores of n healthy images that the detector was not fitted on.
+
+    Returns:
+      One p-value a score; NaN as in `p_value`.
+
+    Reference: Vovk et al. 2005, section 2.2; Bates et al. 2023 (outliers).
+    """
+    return p_value(score, healthy)
+
+
+def error_ratio(record: Mapping[str, Any], window: tuple[Scalar, Scalar]) -> float:
     """Return how much larger a prior's squared error is on images it has not seen.
 
     int E_test|x - D(x_s)|^2 / s^2 d ln s over int E_train|x - D(x_s)|^2 / s^2 d ln s,
@@ -126,21 +147,24 @@ def error_ratio(record: Mapping[str, Any], window: tuple[float, float]) -> float
 
     Args:
       record: of the weights; its "errors" hold "levels", "train" and "test" [K].
-      window: of the estimator, image units.
+      window: of the detector, image units.
 
     Returns:
       The ratio; 1 if the record does not tell both errors.
 
     Raises:
-      ValueError: if an error is not a positive number.
+      ValueError: if an error is not a positive number, or they are not one a level.
     """
-    names = "levels", "train", "test"
-    if not set(names) <= set(record.get("errors", ())):
+    names, table = ("levels", "train", "test"), record.get("errors")
+    if not isinstance(table, Mapping) or not set(names) <= set(table):
         return 1.0
-    known, *errors = (np.asarray(record["errors"][name], float) for name in names)
+    known, *errors = (np.asarray(table[name], np.float64) for name in names)
     if not all(np.all((e > 0) & np.isfinite(e)) for e in (known, *errors)):
         raise ValueError("the weights' record: errors must be positive numbers")
-    levels = np.log(np.geomspace(*window, 32))
+    if any(e.shape != known.shape or e.ndim != 1 for e in (known, *errors)):
+        raise ValueError("the weights' record: there must be one error a level")
+    low, high = (float(s) for s in window)
+    levels = np.log(np.geomspace(low, high, 32))
     train, test = (
         np.sum(np.exp(np.interp(levels, np.log(known), np.log(e)) - 2 * levels))
         for e in errors
@@ -148,45 +172,10 @@ def error_ratio(record: Mapping[str, Any], window: tuple[float, float]) -> float
     return float(test / train)
 
 
-def scaled(law: ReferenceLaw, ratio: float) -> ReferenceLaw:
-    """Return the law of scores and maps that are `ratio` times as large."""
-    return law._replace(scores=law.scores * ratio, block_maps=law.block_maps * ratio)
-
-
-def position_law(law: ReferenceLaw) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation of each block [H/b, W/b], by the first half.
-
-    Right for images aligned to pixels only: on anatomy, which is not, it removes
-    nothing and adds noise.
-    """
-    maps = law.block_maps[: len(law.block_maps) // 2]
-    return maps.mean(0), maps.std(0, ddof=1)
-
-
-def score_law(
-    law: ReferenceLaw, top: float, position: tuple[np.ndarray, np.ndarray] | None
-) -> np.ndarray:
-    """Return the scores to compare an image with.
-
-    Args:
-      law: the reference law.
-      top: share of the largest blocks that make the score; see `kl.top_mean`.
-      position: of `position_law`, None if blocks are not standardised.
-
-    Returns:
-      All M scores, or those of the half that `position` was not fitted on.
-    """
-    if position is None:
-        return law.scores
-    held_out = law.block_maps[len(law.block_maps) // 2 :]
-    mean, spread = position
-    return np.array([kl.top_mean((m - mean) / spread, top) for m in held_out])
-
-
-def fingerprint(prior: Any, description: dict) -> str:
+def fingerprint(prior: Any, description: Mapping[str, Any]) -> str:
     """Return a SHA-256 over the prior's arrays and a description of the rest.
 
-    Two runs share a reference law only if prior, operator, noise and estimator agree in
+    Two runs share a reference law only if prior, operator, noise and detector agree in
     every number. Operators enter by name and settings, not by their arrays: those may
     differ in the last digit between machines.
 
@@ -203,33 +192,86 @@ def fingerprint(prior: Any, description: dict) -> str:
     return digest.hexdigest()
 
 
-def save_law(path, law: ReferenceLaw) -> None:
-    """Write `law` to one .npz, atomically."""
+@dataclasses.dataclass(frozen=True)
+class Law:
+    """Scores of draws of the model, which `p_value` compares with.
+
+    It is finite or it is refused: of NaN no score is ever larger, so every image would
+    be significant.
+
+    Attributes:
+      scores: {detector: [M] float32}, finite, in the order of the draws.
+      fingerprints: {detector: `fingerprint` of prior, operator, noise and
+        its settings}.
+
+    Raises:
+      ValueError: naming the detector whose scores are not a row of finite numbers, or
+        that has no fingerprint.
+    """
+
+    scores: Mapping[str, np.ndarray]
+    fingerprints: Mapping[str, str]
+
+    def __post_init__(self):
+        if self.scores.keys() != self.fingerprints.keys():
+            differ = sorted(self.scores.keys() ^ self.fingerprints.keys())
+            raise ValueError(f"law: scores or fingerprint of {differ} are missing")
+        for name, scores in self.scores.items():
+            if scores.ndim != 1 or scores.dtype.kind != "f" or not len(scores):
+                raise ValueError(
+                    f"law: the scores of {name!r} are {scores.dtype} "
+                    f"{scores.shape}; they must be a row of one number a draw"
+                )
+            bad = int(np.sum(~np.isfinite(scores)))
+            if bad:
+                raise ValueError(
+                    f"law: {bad} of {len(scores)} scores of {name!r} are NaN or "
+                    "infinite; calibrate again"
+                )
+
+
+def save_law(path: str | Path, law: Law) -> None:
+    """Write `law` to one .npz without pickles, atomically.
+
+    Its arrays: "names" and "fingerprints" [D], "scores_0" .. [M] in their order.
+    """
+    names = list(law.scores)
+    arrays = {f"scores_{i}": np.float32(law.scores[n]) for i, n in enumerate(names)}
+    prints = [law.fingerprints[name] for name in names]
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
-        scores=law.scores.astype(np.float32),
-        block_maps=law.block_maps.astype(np.float32),
-        fingerprint=np.frombuffer(law.fingerprint.encode(), np.uint8),
+        allow_pickle=False,
+        names=np.array(names, np.str_),
+        fingerprints=np.array(prints, np.str_),
+        **arrays,
     )
-    checkpoint.write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
 
 
-def load_law(path) -> ReferenceLaw | None:
-    """Read a law; None if there is no file.
+def load_law(path: str | Path) -> Law:
+    """Read a law.
 
     Raises:
-      ValueError: if the file is not a whole reference law.
+      ValueError: if there is no file, if it is not a whole law, or if a score is not
+        finite; it names the file and the detector.
     """
-    path = pathlib.Path(path)
+    path = Path(path)
     if not path.is_file():
-        return None
-    broken = (ValueError, KeyError, TypeError, OSError, EOFError)
+        raise ValueError(f"{path}: there is no such law")
+    broken = (KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            text = archive["fingerprint"].tobytes().decode()
-            return ReferenceLaw(archive["scores"], archive["block_maps"], text)
-    except (*broken, zipfile.BadZipFile, zlib.error) as error:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > _LARGEST:
+            raise ValueError(f"it would take {size} bytes")
+        with np.load(path, allow_pickle=False) as found:
+            names, prints = (
+                [str(text) for text in found[key]] for key in ("names", "fingerprints")
+            )
+            scores = {name: found[f"scores_{i}"] for i, name in enumerate(names)}
+        return Law(scores, dict(zip(names, prints, strict=True)))
+    except (ValueError, *broken) as error:
         raise ValueError(
             f"{path}: not a whole reference law ({error}); delete it, it is remade"
         ) from None
