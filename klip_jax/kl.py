@@ -12,30 +12,31 @@ where the scanner looks. `coherent` is (E[x0 - D(x_s) | y])^2 / s^2, what y says
 that; with a Gaussian prior it holds all dependence on y, and it needs no likelihood
 score, because E[x0 - D_y] = 0. `coherent_guided` is (E[D_y - D])^2 / s^2, the same with
 a score. Both are U-statistics over the samples, unbiased, so they can be negative. With
-`emphasis` a they count changes of a size `scale` more than others: |E v|^2 becomes
-(1 - a) |E v|^2 + a |E G v|^2 / g, with G a Gaussian filter of that width and g the
-share of white noise that passes it, so that both terms count noise alike. All maps may
-be pooled at the end over neighbouring pixels, which keeps their sum (see `filters`).
+`filter_weight` a they count changes of a size `filter_width` more than others: |E v|^2
+becomes (1 - a) |E v|^2 + a |E G v|^2 / g, with G a Gaussian filter of that width and g
+the share of white noise that passes it, so that both terms count noise alike. All maps
+may be pooled at the end over neighbouring pixels, which keeps their sum (`filters`).
 
-Reference: Kheirandish, Hong and Fridovich-Keil 2026 (KLIP); Kong et al. 2024
-(pixel-wise information); Verdu 2010 (mismatched estimation).
+Reference: theory.md, sections 5 to 8; Kheirandish, Hong and Fridovich-Keil 2026 (KLIP);
+Kong et al. 2024 (pixel-wise information); Verdu 2010 (mismatched estimation).
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
+from klip_jax.blocks import block_sum, check_block
 from klip_jax.filters import pool, smooth, white_noise_passed
-from klip_jax.types import Denoiser, Likelihood, Reducer
+from klip_jax.types import Denoiser, Guidance, PRNGKey, Reducer, Scalar
 
 MAPS = ("guided", "coherent", "coherent_guided")
 
 
-class Levels(NamedTuple):
+class LevelMaps(NamedTuple):
     """What `levels_kl` returns; the leading axis of 3 is `MAPS`, values are nats.
 
     Attributes:
@@ -46,95 +47,68 @@ class Levels(NamedTuple):
       left_out: [N, 3, H/b, W/b], the block maps without one sample (jackknife).
     """
 
-    heatmap: Array
-    blocks: Array
-    samples: Array
-    left_out: Array
+    heatmap: Float[Array, "3 h w"]
+    blocks: Float[Array, "k 3 hb wb"]
+    samples: Float[Array, "n hb wb"]
+    left_out: Float[Array, "n 3 hb wb"]
 
     @property
-    def block_map(self) -> Array:
+    def block_map(self) -> Float[Array, "3 hb wb"]:
         """The integrated block maps [3, H/b, W/b]."""
         # Each jackknife replicate is unbiased, and so is their mean; for U-statistics
         # of order two and for means it equals the estimate itself.
         return self.left_out.mean(0)
 
 
-def trapezoid(levels: Array) -> Array:
+def trapezoid(levels: Float[Array, " k"]) -> Float[Array, " k"]:
     """Return weights [K] of the trapezoid rule in ln s for increasing `levels` [K]."""
     gaps = jnp.diff(jnp.log(levels))
     return (jnp.pad(gaps, (0, 1)) + jnp.pad(gaps, (1, 0))) / 2
 
 
-def block_sum(image: Array, block: int) -> Array:
-    """Sum [..., H, W] over blocks of block x block pixels: [..., H/b, W/b]."""
-    *lead, height, width = image.shape
-    check_block(block, (height, width))
-    shape = (*lead, height // block, block, width // block, block)
-    return image.reshape(shape).sum((-3, -1))
-
-
-def top_mean(block_map: Array, top: float) -> Array:
-    """Return the mean of the largest share `top` of the blocks, of at least one.
-
-    Args:
-      block_map: [H/b, W/b].
-      top: in [0, 1); 0 takes the largest block.
-    """
-    count = max(1, round(top * block_map.size))
-    return jax.lax.top_k(block_map.ravel(), count)[0].mean()
-
-
-def check_block(block: int, shape: tuple[int, ...]) -> None:
-    """Raise a ValueError unless `block` divides the first two sides of `shape`."""
-    if block < 1 or shape[0] % block or shape[1] % block:
-        divisors = [b for b in range(1, 33) if not (shape[0] % b or shape[1] % b)]
-        raise ValueError(
-            f"block={block} does not divide a {shape[0]}x{shape[1]} image; choose one "
-            f"of {divisors}"
-        )
-
-
 def levels_kl(
-    key: Array,
+    key: PRNGKey,
     denoiser: Denoiser,
-    likelihood: Likelihood,
-    samples: Array,
-    levels: Array,
+    guidance: Guidance,
+    scan: Any,
+    samples: Float[Array, "n h w c"],
+    levels: Float[Array, " k"],
     *,
     block: int = 1,
-    scale: float = 0.0,
-    emphasis: float = 0.0,
-    pooling: float = 0.0,
+    filter_width: Scalar = 0.0,
+    filter_weight: Scalar = 0.0,
+    pool_width: Scalar = 0.0,
     chunk: int = 1,
     signs: tuple[float, ...] = (1.0, -1.0),
-) -> Levels:
+) -> LevelMaps:
     """Estimate the KL and its maps at many noise levels from posterior samples.
 
     For sample n, level k and noise z: u = x0_n + s_k z, d = D_y(u) - D(u) = s_k^2 times
     the likelihood score, r = x0_n - D(u), both averaged over `signs` of z.
     guided: sum_k w_k / s_k^2 mean_n d^2; coherent: sum_k w_k / s_k^2 (|S|^2 - Q) /
     (N (N - 1)) with S = sum_n r_n, Q = sum_n r_n^2; coherent_guided with d for r; both
-    with `emphasis` as above. All are pooled at the end (`pool`).
+    with `filter_weight` as above. All are pooled at the end (`pool`).
 
     Args:
       key: level k uses fold_in(key, k), sample n of it fold_in(., n).
       denoiser: the prior.
-      likelihood: gives (D, grad log p(y|x_s)).
+      guidance: gives (D, grad log p(y | x_s)).
+      scan: what was measured; only the guidance looks at it.
       samples: draws of p(x|y) [N, H, W, C], N >= 3 for the jackknife.
       levels: noise levels [K], increasing, image units: the window.
       block: side of a block, pixels; divides H and W.
-      scale: standard deviation in pixels of the Gaussian filter on d and r; see
+      filter_width: standard deviation in pixels of the Gaussian filter on d and r; see
         `filters.smooth`.
-      emphasis: a in [0, 1], weight of what passes the filter in the coherent maps; 0
-        for the coherent KL itself, 1 for nothing but what passes.
-      pooling: standard deviation in pixels of the Gaussian over which the maps are
+      filter_weight: a in [0, 1], weight of what passes the filter in the coherent maps;
+        0 for the coherent KL itself, 1 for nothing but what passes.
+      pool_width: standard deviation in pixels of the Gaussian over which the maps are
         pooled; see `filters.pool`.
       chunk: levels evaluated at once; divides K. Memory grows with it, not with K.
       signs: multipliers of each noise draw. An antithetic pair (1, -1) removes the
         part of r that is linear in z; (1,) is cheaper for the guided total alone.
 
     Returns:
-      A `Levels`.
+      A `LevelMaps`.
 
     Raises:
       ValueError: if `block` or `chunk` do not divide, or there are under 3 samples.
@@ -145,20 +119,19 @@ def levels_kl(
         raise ValueError(f"{n} samples: the jackknife needs at least 3")
     if len(levels) % chunk:
         raise ValueError(f"chunk={chunk} does not divide {len(levels)} levels")
-    chex.assert_rank([samples, levels], [4, 1])
 
     def at(index, sigma):
         key_level = jax.random.fold_in(key, index)
         energy, r, d = differences(
-            key_level, denoiser, likelihood, samples, sigma, signs
+            key_level, denoiser, guidance, scan, samples, sigma, signs
         )
         maps, left_out = zip(
             _mean_and_left_out(energy),
-            *(coherent(v, scale, emphasis) for v in (r, d)),
+            *(coherent(v, filter_width, filter_weight) for v in (r, d)),
             strict=True,
         )
         maps, left_out, own = (
-            pool(jnp.sum(m, -1), pooling) / sigma**2
+            pool(jnp.sum(m, -1), pool_width) / sigma**2
             for m in (jnp.stack(maps), jnp.stack(left_out, 1), energy)
         )
         return maps, block_sum(left_out, block), block_sum(own, block)
@@ -181,24 +154,25 @@ def levels_kl(
         for a in (jnp.arange(len(levels)), levels, trapezoid(levels))
     ]
     (heatmap, left_out, own), blocks = jax.lax.scan(accumulate, carry, tuple(chunks))
-    return Levels(heatmap, blocks.reshape(-1, 3, *grid), own, left_out)
+    return LevelMaps(heatmap, blocks.reshape(-1, 3, *grid), own, left_out)
 
 
 def differences(
-    key: Array,
+    key: PRNGKey,
     denoiser: Denoiser,
-    likelihood: Likelihood,
-    samples: Array,
-    sigma: Array,
+    guidance: Guidance,
+    scan: Any,
+    samples: Float[Array, "n h w c"],
+    sigma: Scalar,
     signs: tuple[float, ...] = (1.0, -1.0),
-) -> tuple[Array, Array, Array]:
+) -> tuple[Float[Array, "n h w c"], Float[Array, "n h w c"], Float[Array, "n h w c"]]:
     """Return what the maps of `levels_kl` are made of at one level, sample by sample.
 
     With u = x0_n + sigma z: d = D_y(u) - D(u) and r = x0_n - D(u), image units.
 
     Args:
       key: sample n uses fold_in(key, n).
-      denoiser, likelihood, samples, signs: of `levels_kl`.
+      denoiser, guidance, scan, samples, signs: of `levels_kl`.
       sigma: the level, image units.
 
     Returns:
@@ -207,9 +181,8 @@ def differences(
 
     def of_one(i, x0):
         z = jax.random.normal(jax.random.fold_in(key, i), x0.shape, x0.dtype)
-        pairs = [
-            likelihood.score(denoiser, x0 + sign * sigma * z, sigma) for sign in signs
-        ]
+        noised = [x0 + sign * sigma * z for sign in signs]
+        pairs = [guidance.score(denoiser, scan, x, sigma) for x in noised]
         d = [sigma**2 * g for _, g in pairs]
         r = [x0 - denoised for denoised, _ in pairs]
         energy = sum(di**2 for di in d) / len(signs)
@@ -219,22 +192,33 @@ def differences(
 
 
 def coherent(
-    v: Array, scale: float = 0.0, emphasis: float = 0.0
-) -> tuple[Array, Array]:
+    v: Float[Array, "n h w c"],
+    filter_width: Scalar = 0.0,
+    filter_weight: Scalar = 0.0,
+) -> tuple[Float[Array, "h w c"], Float[Array, "n h w c"]]:
     """Return (|S|^2 - Q) / (N (N - 1)), unbiased for |E v|^2, and without each sample.
 
     S and Q are the sums over the samples of v [N, H, W, C] and of its squares; results
-    are [H, W, C] and [N, H, W, C]. `scale` and `emphasis` are those of `levels_kl`.
+    are [H, W, C] and [N, H, W, C]. With a filter G and its weight a,
+
+        (1 - a) |E v|^2 + a |E G v|^2 / g,   g = `filters.white_noise_passed`.
+
+    Args:
+      v: differences of N >= 3 samples, image units.
+      filter_width, filter_weight: those of `levels_kl`.
     """
-    plain = _u_statistic(v)
-    if not (scale and emphasis):
-        return plain
-    weight = emphasis / white_noise_passed(scale)
-    pairs = zip(plain, _u_statistic(smooth(v, scale)), strict=True)
-    return tuple((1 - emphasis) * a + weight * b for a, b in pairs)
+    # Without a filter there is nothing to weigh: exactly the plain statistic.
+    weight = jnp.where(filter_width > 0, filter_weight, 0.0).astype(v.dtype)
+    passed = white_noise_passed(filter_width).astype(v.dtype)
+    filtered = _u_statistic(smooth(v, filter_width))
+    whole, left_out = (
+        (1 - weight) * plain + weight / passed * f
+        for plain, f in zip(_u_statistic(v), filtered, strict=True)
+    )
+    return whole, left_out
 
 
-def path_kl(window: tuple[float, float] = (0.0, math.inf)) -> Reducer:
+def path_kl(window: tuple[Scalar, Scalar] = (0.0, math.inf)) -> Reducer:
     """Sum |shift|^2 / (2 noise_var) along a chain: KL between the paths, in nats.
 
     With a true likelihood score it estimates KL(p(x|y) || p(x)) to first order in the
@@ -251,12 +235,13 @@ def path_kl(window: tuple[float, float] = (0.0, math.inf)) -> Reducer:
       A `Reducer` whose result is the map [H, W], summed over channels.
 
     Raises:
-      ValueError: unless 0 <= lowest < highest.
+      ValueError: unless 0 <= lowest < highest; traced ends are not checked.
 
     Reference: Girsanov's theorem for discrete Gaussian chains; Ho et al. 2020, eq. 8.
     """
     low, high = window
-    if not 0 <= low < high:
+    known = all(isinstance(end, int | float) for end in window)
+    if known and not 0 <= low < high:
         raise ValueError(f"window={window}: need 0 <= lowest < highest sigma")
 
     def init(shape):
@@ -270,12 +255,14 @@ def path_kl(window: tuple[float, float] = (0.0, math.inf)) -> Reducer:
     return Reducer(init, update, lambda acc: acc)
 
 
-def mean_stderr(values: Array) -> tuple[Array, Array]:
+def mean_stderr(
+    values: Float[Array, "n *m"],
+) -> tuple[Float[Array, "*m"], Float[Array, "*m"]]:
     """Return the mean of independent `values` [N] and its standard error."""
     return values.mean(0), values.std(0, ddof=1) / math.sqrt(values.shape[0])
 
 
-def jackknife_stderr(left_out: Array) -> Array:
+def jackknife_stderr(left_out: Float[Array, "n *m"]) -> Float[Array, "*m"]:
     """Return the jackknife standard error from leave-one-out values [N, ...]."""
     n = left_out.shape[0]
     return jnp.sqrt((n - 1) / n * jnp.sum((left_out - left_out.mean(0)) ** 2, 0))

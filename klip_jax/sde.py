@@ -16,6 +16,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
+
+from klip_jax.types import Scalar
 
 
 class Schedule(NamedTuple):
@@ -110,20 +113,24 @@ def squared_diffusion(schedule: Schedule, t: Array) -> Array:
     return schedule.alpha(t) ** 2 * rate
 
 
-def log_levels(n: int, sigma_min: float, sigma_max: float) -> Array:
+def log_levels(n: int, sigma_min: Scalar, sigma_max: Scalar) -> Float[Array, " n"]:
     """Return n noise levels [n], increasing, evenly spaced in log sigma.
+
+    The ends may be traced; then they are not checked.
 
     Raises:
       ValueError: unless 0 < sigma_min < sigma_max and n >= 2.
     """
     _check_range(sigma_min, sigma_max, n)
-    return jnp.exp(jnp.linspace(math.log(sigma_min), math.log(sigma_max), n))
+    return jnp.exp(jnp.linspace(jnp.log(sigma_min), jnp.log(sigma_max), n))
 
 
 def karras_levels(
-    n: int, sigma_min: float, sigma_max: float, rho: float = 7.0
-) -> Array:
+    n: int, sigma_min: Scalar, sigma_max: Scalar, rho: float = 7.0
+) -> Float[Array, " m"]:
     """Return n + 1 noise levels for a sampler, decreasing, the last one 0.
+
+    The ends may be traced; then they are not checked.
 
     Raises:
       ValueError: unless 0 < sigma_min < sigma_max and n >= 2.
@@ -147,8 +154,9 @@ def _linear_beta(beta_min, beta_max):
     return integral, time
 
 
-def _check_range(low: float, high: float, n: int = 2) -> None:
-    if not 0 < low < high:
+def _check_range(low: Scalar, high: Scalar, n: int = 2) -> None:
+    known = all(isinstance(end, int | float) for end in (low, high))
+    if known and not 0 < low < high:
         raise ValueError(f"need 0 < lowest < highest, got {low} and {high}")
     if n < 2:
         raise ValueError(f"need at least 2 noise levels, got {n}")
