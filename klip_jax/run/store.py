@@ -12,7 +12,6 @@ digest of its config, so that results of two configs never mix, and the sizes of
 arrays, so that a broken one is noticed when the store is opened.
 """
 
-import functools
 import json
 import pathlib
 import re
@@ -22,10 +21,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zarr
-from zarr.codecs import ZstdCodec
 
-from klip_jax.files import flush, flush_folder, write_atomically
+from klip_jax.files import write_atomically, write_new
+from klip_jax.run import arrays as arrays_on_disk
+from klip_jax.run.arrays import StoredArray, chunk_file, short
 
 FORMAT = 2
 """Of the workdir; the first house left one file an image, and none of these."""
@@ -76,32 +75,20 @@ def read_config(folder) -> dict:
     return meta
 
 
-class StoredArray:
-    """One array [N, ...] on disk: slice it, and only the chunks that you ask are read.
+def create(folder, meta: Mapping[str, Any]) -> None:
+    """Write config.json of a new workdir; of two at once, exactly one succeeds.
 
-    Attributes:
-      name, shape, dtype: of the whole array; images that are not done are NaN or False.
+    Args:
+      folder: made if it is absent.
+      meta: at least `digest` of the config and `chunk`, images a chunk.
+
+    Raises:
+      FileExistsError: if it is a workdir already.
     """
-
-    def __init__(self, folder: pathlib.Path, name: str):
-        self.name, self._path = name, folder / "maps.zarr" / name
-        try:
-            self._array = zarr.open_array(self._path, mode="r")
-        except Exception as error:
-            # zarr has no error of its own: a broken zarr.json ends in any.
-            message = f"{self._path}: no whole array ({_short(error)}); {_REMEDY}"
-            raise ValueError(message) from None
-        self.shape, self.dtype = self._array.shape, self._array.dtype
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index) -> np.ndarray:
-        try:
-            return np.asarray(self._array[index])
-        except (RuntimeError, ValueError, OSError) as error:
-            message = f"{self._path}: a chunk is broken ({_short(error)}); {_REMEDY}"
-            raise ValueError(message) from None
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"format": FORMAT, **meta}, indent=2) + "\n"
+    write_new(folder / "config.json", text.encode())
 
 
 class Store:
@@ -170,8 +157,9 @@ class Store:
                 raise ValueError(
                     f"chunk {chunk}: {name!r} has {len(array)} images, not {count}"
                 )
+        root = self.folder / "maps.zarr"
         sizes = {
-            name: self._write_array(name, array, first, total)
+            name: arrays_on_disk.write(root, name, array, first, total, self.chunk_size)
             for name, array in arrays.items()
         }
         if rows.keys() != set(COLUMNS):
@@ -204,10 +192,7 @@ class Store:
 
     def array_names(self) -> list[str]:
         """Return the names of the arrays, sorted."""
-        root = self.folder / "maps.zarr"
-        groups = (path.parent for path in root.rglob("zarr.json"))
-        found = (path.relative_to(root).as_posix() for path in groups)
-        return sorted(name for name in found if _is_array(root / name))
+        return arrays_on_disk.names(self.folder / "maps.zarr")
 
     def array(self, name: str) -> StoredArray:
         """Return the array `name`, lazily.
@@ -215,63 +200,17 @@ class Store:
         Raises:
           ValueError: if it is absent or broken; a broken chunk, when it is sliced.
         """
-        return StoredArray(self.folder, name)
+        return StoredArray(self.folder / "maps.zarr", name)
 
     def _part(self, chunk: int) -> pathlib.Path:
         return self.folder / "scores" / f"part-{chunk:05d}.parquet"
-
-    def _chunk_file(self, name: str, chunk: int, dimensions: int) -> pathlib.Path:
-        key = ".".join(["c", str(chunk), *["0"] * (dimensions - 1)])
-        return self.folder / "maps.zarr" / name / key
-
-    def _write_array(self, name, array, first, total) -> list[int]:
-        array = np.asarray(array)
-        if array.dtype.kind == "f":
-            array = array.astype(np.float32)
-        if array.dtype.kind not in "fbiu":
-            raise ValueError(f"{name!r} is {array.dtype}; store numbers or bool")
-        shape = (total, *array.shape[1:])
-        target = self._open(name, shape, array.dtype.name)
-        if target.shape != shape or target.dtype != array.dtype:
-            raise ValueError(
-                f"{self.folder}: {name!r} is {target.dtype} {target.shape}, now "
-                f"{array.dtype} {shape}; give another --workdir"
-            )
-        target[first : first + len(array)] = array
-        path = self._chunk_file(name, first // self.chunk_size, array.ndim)
-        flush(path)
-        flush_folder(path.parent)
-        return [array.ndim, path.stat().st_size]
-
-    def _open(self, name, shape, dtype):
-        path = self.folder / "maps.zarr" / name
-        make = functools.partial(
-            zarr.create_array,
-            self.folder / "maps.zarr",
-            name=name,
-            shape=shape,
-            chunks=(self.chunk_size, *(max(side, 1) for side in shape[1:])),
-            dtype=dtype,
-            fill_value=np.nan if dtype.startswith("float") else 0,
-            compressors=ZstdCodec(level=3, checksum=True),
-            # One file a chunk in one folder, also where nothing but NaN was found.
-            chunk_key_encoding={"name": "default", "separator": "."},
-        )
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            try:
-                if not (path / "zarr.json").is_file():
-                    zarr.open_group(self.folder / "maps.zarr", mode="a")
-                    return make()
-            except zarr.errors.ContainsArrayError:
-                pass  # another worker was first
-            return zarr.open_array(path, mode="r+")
 
     def _read(self, chunk, names):
         path = self._part(chunk)
         try:
             return pq.ParquetFile(path, page_checksum_verification=True).read(names)
         except (pa.ArrowException, OSError, KeyError) as error:
-            raise ValueError(_broken(path, _short(error))) from None
+            raise ValueError(_broken(path, short(error))) from None
 
     def _check(self, chunk):
         path = self._part(chunk)
@@ -281,7 +220,7 @@ class Store:
             digest, size, images = about["digest"], about["chunk"], about["images"]
             arrays = dict(about["arrays"])
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(_broken(path, _short(error))) from None
+            raise ValueError(_broken(path, short(error))) from None
         if (digest, size) != (self.meta["digest"], self.chunk_size):
             raise ValueError(
                 f"{path}: belongs to another config than config.json beside it; give "
@@ -290,7 +229,7 @@ class Store:
         if parquet.metadata.num_rows % max(images, 1):
             raise ValueError(_broken(path, "it lacks rows"))
         for name, (dimensions, size) in arrays.items():
-            file = self._chunk_file(name, chunk, dimensions)
+            file = chunk_file(self.folder / "maps.zarr", name, chunk, dimensions)
             found = file.stat().st_size if file.is_file() else 0
             if found != size:
                 raise ValueError(
@@ -299,25 +238,11 @@ class Store:
                 )
 
 
-_REMEDY = "delete scores/ of the images it holds, or the whole workdir, and run again"
-
-
 def _broken(path, why) -> str:
     return (
         f"{path}: not a whole part of the scores ({why}); delete it and run again, the "
         "other parts stay"
     )
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _is_array(path) -> bool:
-    try:
-        return json.loads((path / "zarr.json").read_text())["node_type"] == "array"
-    except (OSError, ValueError, KeyError, TypeError):
-        return True  # broken: whoever opens it is told
 
 
 def _values(column: pa.ChunkedArray) -> np.ndarray:
