@@ -11,28 +11,34 @@ Reference: Chung et al. 2023, eq. 11-16.
 
 import jax
 from flax import struct
-from jax import Array
 
-from klip_jax.guidance.base import Measured
-from klip_jax.types import Denoiser
+from klip_jax.scan import residual
+from klip_jax.types import Denoiser, Image, Scalar, Scan
 
 
 @struct.dataclass
-class DPS(Measured):
+class DPS:
     """The score through the network's Jacobian."""
 
-    def score(self, denoiser: Denoiser, x: Array, sigma: Array) -> tuple[Array, Array]:
-        """Return (D, J^T A^T (y - A D) / s^2); see `types.Likelihood`."""
+    def score(
+        self, denoiser: Denoiser, scan: Scan, x: Image, sigma: Scalar
+    ) -> tuple[Image, Image]:
+        """Return (D, J^T A^T (y - A D) / s^2); see `types.Guidance`."""
         x0, pullback = jax.vjp(lambda x: denoiser(x, sigma), x)
-        data = self.operator.adjoint(self.residual(x0)) / self.noise_std**2
-        return x0, pullback(data)[0]
+        return x0, pullback(_misfit_gradient(scan, x0))[0]
 
 
 @struct.dataclass
-class DPSWithoutJacobian(Measured):
+class DPSWithoutJacobian:
     """The same with J = I: no derivative of the network, half the cost."""
 
-    def score(self, denoiser: Denoiser, x: Array, sigma: Array) -> tuple[Array, Array]:
-        """Return (D, A^T (y - A D) / s^2); see `types.Likelihood`."""
+    def score(
+        self, denoiser: Denoiser, scan: Scan, x: Image, sigma: Scalar
+    ) -> tuple[Image, Image]:
+        """Return (D, A^T (y - A D) / s^2); see `types.Guidance`."""
         x0 = denoiser(x, sigma)
-        return x0, self.operator.adjoint(self.residual(x0)) / self.noise_std**2
+        return x0, _misfit_gradient(scan, x0)
+
+
+def _misfit_gradient(scan: Scan, x0: Image) -> Image:
+    return scan.operator.adjoint(residual(scan, x0) / scan.noise_std**2)

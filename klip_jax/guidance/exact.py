@@ -6,25 +6,26 @@ Analytic priors know it (`Gaussian.posterior`, `Mixture.posterior`); so does a n
 that was trained on pairs (x, y).
 """
 
-from flax import struct
-from jax import Array
+from typing import Any
 
-from klip_jax.guidance.base import Measured
-from klip_jax.types import Denoiser
+from flax import struct
+
+from klip_jax.types import Denoiser, Image, Scalar
 
 
 @struct.dataclass
-class Exact(Measured):
+class Exact:
     """The difference of two denoisers.
 
     Attributes:
-      operator, y, noise_std: see `Measured`.
-      posterior: D_y, a `Denoiser` of p(x0 | y).
+      posterior: D_y, a `Denoiser` of p(x0 | y); it knows y, the scan is not looked at.
     """
 
     posterior: Denoiser
 
-    def score(self, denoiser: Denoiser, x: Array, sigma: Array) -> tuple[Array, Array]:
-        """Return (D, (D_y - D) / sigma^2); see `types.Likelihood`."""
+    def score(
+        self, denoiser: Denoiser, scan: Any, x: Image, sigma: Scalar
+    ) -> tuple[Image, Image]:
+        """Return (D, (D_y - D) / sigma^2); see `types.Guidance`."""
         x0 = denoiser(x, sigma)
         return x0, (self.posterior(x, sigma) - x0) / sigma**2

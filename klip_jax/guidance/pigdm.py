@@ -11,31 +11,39 @@ v is sigma^2 prior_var / (prior_var + sigma^2), or the prior's own expected erro
 """
 
 import jax
+import jax.numpy as jnp
 from flax import struct
-from jax import Array
 
-from klip_jax.guidance.base import Measured
-from klip_jax.types import Denoiser
+from klip_jax.scan import data_score
+from klip_jax.types import Denoiser, Image, Scalar, Scan
 
 
 @struct.dataclass
-class PiGDM(Measured):
+class PiGDM:
     """The score through the network's Jacobian.
 
     Attributes:
-      operator, y, noise_std: see `Measured`.
       prior_var: variance of a pixel under the prior, squared image units; 0 takes
         `denoiser.variance(sigma)` for v.
+
+    Raises:
+      ValueError: if it is negative.
     """
 
-    prior_var: float = struct.field(pytree_node=False, default=0.0)
+    prior_var: Scalar = 0.0
 
-    def score(self, denoiser: Denoiser, x: Array, sigma: Array) -> tuple[Array, Array]:
-        """Return (D, J^T A^T (v A A^T + s^2)^-1 (y - A D)); see `types.Likelihood`."""
-        if self.prior_var:
-            variance = sigma**2 * self.prior_var / (self.prior_var + sigma**2)
-        else:
-            variance = denoiser.variance(sigma)
+    def __post_init__(self):
+        if isinstance(self.prior_var, int | float) and not self.prior_var >= 0:
+            raise ValueError(
+                f"prior_var={self.prior_var}: must be >= 0; 0 is the prior's own error"
+            )
+
+    def score(
+        self, denoiser: Denoiser, scan: Scan, x: Image, sigma: Scalar
+    ) -> tuple[Image, Image]:
+        """Return (D, J^T A^T (v A A^T + s^2)^-1 (y - A D)); see `types.Guidance`."""
+        shrunk = sigma**2 * self.prior_var / (self.prior_var + sigma**2)
+        own = denoiser.variance(sigma)
+        variance = jnp.where(jnp.asarray(self.prior_var) > 0, shrunk, own)
         x0, pullback = jax.vjp(lambda x: denoiser(x, sigma), x)
-        u = self.operator.solve_gram(self.residual(x0), variance, self.noise_std**2)
-        return x0, pullback(self.operator.adjoint(u))[0]
+        return x0, pullback(data_score(scan, x0, variance))[0]

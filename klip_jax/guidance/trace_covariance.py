@@ -16,18 +16,16 @@ Reference: Finzi et al. 2023 and Peng et al. 2024 (covariances in guidance); Hut
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax import Array
 
-from klip_jax.guidance.base import Measured
-from klip_jax.types import Denoiser
+from klip_jax.scan import data_score
+from klip_jax.types import Denoiser, Image, Scalar, Scan
 
 
 @struct.dataclass
-class TraceCovariance(Measured):
+class TraceCovariance:
     """The score through the network's Jacobian, and its trace.
 
     Attributes:
-      operator, y, noise_std: see `Measured`.
       probes: random signs that estimate the trace, one derivative of the network each;
         0 takes all d unit vectors, exact but for small images only.
       seed: of the signs. They are the same at every x, so that the guidance is
@@ -46,14 +44,15 @@ class TraceCovariance(Measured):
                 f"probes={self.probes}: must be an integer >= 0; 0 is the exact trace"
             )
 
-    def score(self, denoiser: Denoiser, x: Array, sigma: Array) -> tuple[Array, Array]:
-        """Return (D, J^T A^T (v A A^T + s^2)^-1 (y - A D)); see `types.Likelihood`."""
+    def score(
+        self, denoiser: Denoiser, scan: Scan, x: Image, sigma: Scalar
+    ) -> tuple[Image, Image]:
+        """Return (D, J^T A^T (v A A^T + s^2)^-1 (y - A D)); see `types.Guidance`."""
         x0, pullback = jax.vjp(lambda x: denoiser(x, sigma), x)
         variance = sigma**2 * self._mean_jacobian(pullback, x)
-        u = self.operator.solve_gram(self.residual(x0), variance, self.noise_std**2)
-        return x0, pullback(self.operator.adjoint(u))[0]
+        return x0, pullback(data_score(scan, x0, variance))[0]
 
-    def _mean_jacobian(self, pullback, x: Array) -> Array:
+    def _mean_jacobian(self, pullback, x):
         """Return tr J / d, at least 0, which a network's own J need not have."""
         if self.probes:
             shape, key = (self.probes, *x.shape), jax.random.key(self.seed)

@@ -1,1 +1,1 @@
-"""Samplers, one file each: a factory of floats that returns a `types.Sampler`."""
+"""Samplers, one file each: a frozen dataclass of hyper-parameters, `types.Sampler`."""

@@ -4,39 +4,52 @@ Its path KL, sum |shift|^2 / (2 noise_var), is the left-endpoint Riemann sum of 
 integral in the signal-to-noise ratio: 1/2 sum (1/s'^2 - 1/s^2) |D_y - D|^2.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from flax import struct
 
-from klip_jax.samplers.base import check_eta, gaussian_init
-from klip_jax.types import Sampler, StepInfo
+from klip_jax.samplers.base import FromNoise, check_eta
+from klip_jax.types import Denoiser, Guidance, Image, PRNGKey, Scalar, StepInfo
 
 
-def ancestral(eta: float = 1.0) -> Sampler:
+@struct.dataclass
+class Ancestral(FromNoise):
     """Ancestral step from level s to s'.
 
     With v = s^2 - s'^2:  x' = x + v (score + guidance) + eta (s'/s) sqrt(v) z.
-    First order in the step.
+    First order in the step. Needs sigma > sigma_next >= 0; shift = v * guidance.
 
-    Args:
+    Attributes:
       eta: noise multiplier, dimensionless, >= 0; 1 is DDPM's posterior variance.
-
-    Returns:
-      A `Sampler`; its `step` needs sigma > sigma_next >= 0. shift = v * guidance.
 
     Raises:
       ValueError: if eta is negative.
 
     Reference: Ho et al. 2020, eq. 6-7, in the coordinates of Karras et al. 2022, eq. 4.
     """
-    check_eta(eta)
 
-    def step(key, x, denoiser, likelihood, sigma, sigma_next):
-        x0, guidance = likelihood.score(denoiser, x, sigma)
+    eta: Scalar = 1.0
+
+    def __post_init__(self):
+        check_eta(self.eta)
+
+    def step(
+        self,
+        key: PRNGKey,
+        x: Image,
+        denoiser: Denoiser,
+        guidance: Guidance,
+        scan: Any,
+        sigma: Scalar,
+        sigma_next: Scalar,
+    ) -> tuple[Image, StepInfo]:
+        """Go from `sigma` to `sigma_next`; see `types.Sampler`."""
+        x0, score = guidance.score(denoiser, scan, x, sigma)
         v = sigma**2 - sigma_next**2
-        shift = v * guidance
-        noise_var = eta**2 * v * (sigma_next / sigma) ** 2
+        shift = v * score
+        noise_var = self.eta**2 * v * (sigma_next / sigma) ** 2
         z = jax.random.normal(key, x.shape, x.dtype)
-        x = x + v * (x0 - x) / sigma**2 + shift + jnp.sqrt(noise_var) * z
-        return x, StepInfo(sigma, sigma_next, x0, shift, noise_var)
-
-    return Sampler(gaussian_init, step)
+        new = x + v * (x0 - x) / sigma**2 + shift + jnp.sqrt(noise_var) * z
+        return new, StepInfo(sigma, sigma_next, x, x0, shift, noise_var)

@@ -1,46 +1,61 @@
-"""What the samplers share: the first state, Langevin steps, checks of settings."""
+"""What the samplers share: the first state, Langevin steps, checks of settings.
+
+theory.md, section 4.
+"""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
-from klip_jax.types import Denoiser, Likelihood
+from klip_jax.types import Denoiser, Guidance, Image, PRNGKey, Scalar
 
 
-def gaussian_init(key: Array, shape: tuple[int, ...], sigma: Array) -> Array:
-    """Draw x ~ N(0, sigma^2 I): at the highest level the image no longer shows."""
-    return sigma * jax.random.normal(key, shape, jnp.asarray(sigma).dtype)
+class FromNoise:
+    """A sampler whose chain starts from noise, with one network call a step."""
+
+    @property
+    def calls_per_step(self) -> int:
+        """Network calls of one step."""
+        return 1
+
+    def init(self, key: PRNGKey, shape: tuple[int, ...], sigma: Scalar) -> Image:
+        """Draw x ~ N(0, sigma^2 I): at the highest level the image no longer shows."""
+        return sigma * jax.random.normal(key, shape, jnp.asarray(sigma).dtype)
 
 
 def langevin_steps(
-    key: Array,
-    x: Array,
+    key: PRNGKey,
+    x: Image,
     denoiser: Denoiser,
-    likelihood: Likelihood,
-    sigma: Array,
-    sizes: Array,
-    noises: Array,
-) -> tuple[Array, Array, Array]:
+    guidance: Guidance,
+    scan: Any,
+    sigma: Scalar,
+    sizes: Float[Array, " k"],
+    noises: Float[Array, " k"],
+) -> tuple[Image, Image, Image]:
     """Take K steps x' = x + r s^2 (score + guidance) + e s z at one level s.
 
     Args:
       key: split into K, one for each z.
-      x: [H, W, C].
-      denoiser, likelihood: see `types`.
-      sigma: s, scalar, image units.
-      sizes: r [K], dimensionless; 1 moves to the denoised image D_y.
-      noises: e [K], dimensionless; sqrt(2 r) makes a Langevin step.
+      x: the state, image units.
+      denoiser, guidance, scan: see `types`.
+      sigma: s, image units.
+      sizes: r, dimensionless; 1 moves to the denoised image D_y.
+      noises: e, dimensionless; sqrt(2 r) makes a Langevin step.
 
     Returns:
       (x, x0, shift): the last state, the last denoised image D, and the sum of what the
-      guidance added, each [H, W, C].
+      guidance added.
     """
 
     def step(carry, inputs):
         x, _, shift = carry
         key, size, noise = inputs
-        x0, guidance = likelihood.score(denoiser, x, sigma)
-        pull = size * sigma**2 * guidance
+        x0, score = guidance.score(denoiser, scan, x, sigma)
+        pull = size * sigma**2 * score
         z = jax.random.normal(key, x.shape, x.dtype)
         return (x + size * (x0 - x) + pull + noise * sigma * z, x0, shift + pull), None
 
@@ -49,15 +64,20 @@ def langevin_steps(
     return x, x0, shift
 
 
-def check_eta(eta: float) -> None:
-    """Raise a ValueError if `eta` is negative."""
-    if eta < 0:
+def is_number(value: Any) -> bool:
+    """Return whether a setting can be checked; inside jit it is traced."""
+    return isinstance(value, int | float)
+
+
+def check_eta(eta: Scalar) -> None:
+    """Raise a ValueError unless `eta` >= 0."""
+    if is_number(eta) and not eta >= 0:
         raise ValueError(f"eta={eta}: the noise multiplier must be >= 0")
 
 
-def check_langevin(size: float, steps: int) -> None:
+def check_langevin(size: Scalar, steps: int) -> None:
     """Raise a ValueError unless 0 < `size` <= 1 and `steps` is an integer >= 1."""
-    if not 0 < size <= 1:
+    if is_number(size) and not 0 < size <= 1:
         raise ValueError(
             f"size={size}: a Langevin step needs 0 < size <= 1, in units of sigma^2; "
             "from 2 on it is unstable"

@@ -4,32 +4,48 @@ In variance-exploding coordinates dx/ds = (x - D_y(x, s)) / s with D_y = D + s^2
 guidance. Its solutions have the marginals of the reverse SDE.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
+from flax import struct
 
-from klip_jax.samplers.base import gaussian_init
-from klip_jax.types import Sampler, StepInfo
+from klip_jax.samplers.base import FromNoise
+from klip_jax.types import Denoiser, Guidance, Image, PRNGKey, Scalar, StepInfo
 
 
-def heun() -> Sampler:
+@struct.dataclass
+class Heun(FromNoise):
     """Heun step from level s to s'.
 
     With the slope d(x, s) = (x - D(x, s)) / s - s guidance(x, s):
     e = x + (s' - s) d(x, s),  x' = x + (s' - s) (d(x, s) + d(e, s')) / 2, and x' = e
-    where s' = 0. Second order in the step.
-
-    Returns:
-      A `Sampler`; its `step` needs sigma > sigma_next >= 0. shift is what the guidance
-      adds to x' along the two slopes; there is no noise, so no path KL.
+    where s' = 0. Second order in the step. Needs sigma > sigma_next >= 0; shift is what
+    the guidance adds to x' along the two slopes; there is no noise, so no path KL.
 
     Reference: Karras et al. 2022, algorithm 1.
     """
 
-    def step(key, x, denoiser, likelihood, sigma, sigma_next):
+    @property
+    def calls_per_step(self) -> int:
+        """Network calls of one step."""
+        return 2
+
+    def step(
+        self,
+        key: PRNGKey,
+        x: Image,
+        denoiser: Denoiser,
+        guidance: Guidance,
+        scan: Any,
+        sigma: Scalar,
+        sigma_next: Scalar,
+    ) -> tuple[Image, StepInfo]:
+        """Go from `sigma` to `sigma_next`; see `types.Sampler`."""
         del key
 
         def slope(x, sigma):
-            x0, guidance = likelihood.score(denoiser, x, sigma)
-            return x0, (x - x0) / sigma, sigma * guidance
+            x0, score = guidance.score(denoiser, scan, x, sigma)
+            return x0, (x - x0) / sigma, sigma * score
 
         h = sigma - sigma_next
         x0, first, pull = slope(x, sigma)
@@ -39,7 +55,5 @@ def heun() -> Sampler:
         _, second, pull_next = slope(euler, jnp.where(last, sigma, sigma_next))
         average = jnp.where(last, first, (first + second) / 2)
         shift = h * jnp.where(last, pull, (pull + pull_next) / 2)
-        info = StepInfo(sigma, sigma_next, x0, shift, jnp.zeros_like(sigma))
+        info = StepInfo(sigma, sigma_next, x, x0, shift, jnp.zeros_like(sigma))
         return x - h * average + shift, info
-
-    return Sampler(gaussian_init, step)

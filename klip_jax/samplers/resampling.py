@@ -8,33 +8,49 @@ Reference: Zhang et al. 2024 (DAPS), algorithm 1, with their Langevin steps repl
 an exact draw of the conditional Gaussian.
 """
 
+from typing import Any
+
 import jax
+from flax import struct
 
-from klip_jax.samplers.base import gaussian_init
-from klip_jax.types import Sampler, StepInfo
+from klip_jax.samplers.base import FromNoise
+from klip_jax.types import Denoiser, Guidance, Image, PRNGKey, Scalar, StepInfo
 
 
-def resampling() -> Sampler:
-    """Resampling step from level s to s'.
+@struct.dataclass
+class Resampling(FromNoise):
+    """Resampling step from level s to s', for guidance that draws.
 
-    x0 ~ N(D, v I) given y, v = likelihood.variance(denoiser, s);  x' = x0 + s' z.
-
-    Returns:
-      A `Sampler` for likelihoods with a `sample` method (`ConditionalGaussian`). shift
-      is D_y - D, the mean move; noise_var = 0, because its kernels are not those of the
-      unguided chain plus a shift: no path KL. Exact for a white Gaussian prior; biased
-      otherwise: in 100 steps on the smooth G16 of the tests the mean is .11 posterior
-      standard deviations off, the covariance 17 %.
+    x0 ~ N(D, v I) given y, as `guidance.draw` does it;  x' = x0 + s' z. shift is D_y -
+    D, the mean move; noise_var = 0, because its kernels are not those of the unguided
+    chain plus a shift: no path KL. Exact for a white Gaussian prior; biased otherwise:
+    in 100 steps on the smooth G16 of the tests the mean is .11 posterior standard
+    deviations off, the covariance 17 %.
     """
 
-    def step(key, x, denoiser, likelihood, sigma, sigma_next):
+    def step(
+        self,
+        key: PRNGKey,
+        x: Image,
+        denoiser: Denoiser,
+        guidance: Guidance,
+        scan: Any,
+        sigma: Scalar,
+        sigma_next: Scalar,
+    ) -> tuple[Image, StepInfo]:
+        """Go from `sigma` to `sigma_next`; see `types.Sampler`.
+
+        Raises:
+          ValueError: if the guidance cannot draw.
+        """
+        if not hasattr(guidance, "draw"):
+            raise ValueError(
+                f"{type(guidance).__name__} has no draw: Resampling needs a guidance "
+                "that draws x0, such as ConditionalGaussian; or take another sampler"
+            )
         key_x0, key_noise = jax.random.split(key)
         x0 = denoiser(x, sigma)
-        variance = likelihood.variance(denoiser, sigma)
-        draw = likelihood.sample(key_x0, x0, variance)
-        shift = likelihood.conditional_shift(x0, variance)
+        draw, shift = guidance.draw(key_x0, denoiser, scan, x0, sigma)
         z = jax.random.normal(key_noise, x.shape, x.dtype)
-        info = StepInfo(sigma, sigma_next, x0, shift, sigma * 0)
+        info = StepInfo(sigma, sigma_next, x, x0, shift, sigma * 0)
         return draw + sigma_next * z, info
-
-    return Sampler(gaussian_init, step)
