@@ -4,7 +4,8 @@ Every detector looks at the same draws. How well they fit is told by their misfi
 
     mean |y - A x|^2 / noise_std^2,   per real component,
 
-which is 1 on average where prior, operator and noise are right; theory.md, section 4.
+which is 1 on average where prior, operator and noise are right (docs/theory.md,
+section 9).
 """
 
 import math

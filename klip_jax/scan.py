@@ -6,7 +6,7 @@ for x0 ~ N(x, v I). With one noise_std for all measurements the operator solves 
 its own way (`solve_gram`); with one each, the scan is whitened first: rows of A and y
 are divided by their noise, and conjugate gradients solve.
 
-Reference: theory.md, section 2; Papandreou and Yuille 2010, section 2 (draws).
+Reference: docs/theory.md, section 8; Papandreou and Yuille 2010, section 2 (draws).
 """
 
 import jax

@@ -5,7 +5,7 @@
 Tweedie's formula for the posterior. What takes a prior takes this: a sampler draws from
 p(x0 | y), an estimator compares with it.
 
-Reference: theory.md, section 2; Efron 2011, eq. 1.4 (Tweedie).
+Reference: docs/theory.md, section 8; Efron 2011, eq. 1.4 (Tweedie).
 """
 
 from typing import Any

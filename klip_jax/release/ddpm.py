@@ -20,87 +20,95 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jax import Array
+from jaxtyping import Float
 
-from klip_jax.guidance.base import Measured
 from klip_jax.priors.base import timestep_sigmas
-from klip_jax.samplers.base import gaussian_init
-from klip_jax.types import Denoiser, Sampler, StepInfo
+from klip_jax.samplers.base import FromNoise, is_number
+from klip_jax.scan import residual
+from klip_jax.types import (
+    Denoiser,
+    Guidance,
+    Image,
+    PRNGKey,
+    Scalar,
+    Scan,
+    StepInfo,
+)
 
 BETAS = np.linspace(1e-4, 0.02, 1000)
 
 
-def ddpm(
-    zeta: float = 0.3, *, clip: bool = False, batch_axis: str | None = None
-) -> Sampler:
+@struct.dataclass
+class DDPM(FromNoise):
     """Guided DDPM step from level s to s', see the module.
 
-    Args:
+    Needs sigma > sigma_next >= 0. It takes operator and y of the scan, not the
+    guidance. noise_var = (s'/s)^2 (s^2 - s'^2), so without `clip` its path KL bounds
+    the KL of its output to the unguided one's.
+
+    Attributes:
       zeta: length of the move for an operator of norm 1, > 0; units of [-1, 1] images.
       clip: bring D + shift into [0, 1], as the release does.
       batch_axis: name of the vmapped axis over which |r| is averaged, as in the
         release. It couples the samples; None does not.
 
-    Returns:
-      A `Sampler`; its `step` needs sigma > sigma_next >= 0. It takes the operator and y
-      of the likelihood, not its score. noise_var = (s'/s)^2 (s^2 - s'^2), so without
-      `clip` its path KL bounds the KL of its output to the unguided one's.
-
     Raises:
       ValueError: unless zeta > 0.
     """
-    if not zeta > 0:
-        raise ValueError(f"zeta={zeta}: must be > 0; it is the length of the move")
 
-    def step(key, x, denoiser, likelihood, sigma, sigma_next):
+    zeta: Scalar = 0.3
+    clip: bool = struct.field(pytree_node=False, default=False)
+    batch_axis: str | None = struct.field(pytree_node=False, default=None)
+
+    def __post_init__(self):
+        if is_number(self.zeta) and not self.zeta > 0:
+            raise ValueError(
+                f"zeta={self.zeta}: must be > 0; it is the length of the move"
+            )
+
+    def step(
+        self,
+        key: PRNGKey,
+        x: Image,
+        denoiser: Denoiser,
+        guidance: Guidance,
+        scan: Scan,
+        sigma: Scalar,
+        sigma_next: Scalar,
+    ) -> tuple[Image, StepInfo]:
+        """Go from `sigma` to `sigma_next`; see `types.Sampler`."""
         z = jax.random.normal(key, x.shape, x.dtype)
-        levels = sigma, sigma_next
-        settings = dict(zeta=zeta, clip=clip, batch_axis=batch_axis)
-        return move(z, x, denoiser, likelihood, *levels, **settings)
+        return self.move(z, x, denoiser, scan, sigma, sigma_next)
 
-    return Sampler(gaussian_init, step)
+    def move(
+        self,
+        z: Image,
+        x: Image,
+        denoiser: Denoiser,
+        scan: Scan,
+        sigma: Scalar,
+        sigma_next: Scalar,
+    ) -> tuple[Image, StepInfo]:
+        """Take the step with the given noise z, standard normal."""
+        x0 = denoiser(x, sigma)
+        r = residual(scan, x0)
+        length = jnp.linalg.norm(r.ravel())
+        if self.batch_axis is not None:
+            length = jax.lax.pmean(length, self.batch_axis)
+        size = self.zeta / 2 * (1 + 4 * sigma**2) / jnp.maximum(length, 1e-12)
+        shift = size * scan.operator.adjoint(r)
 
-
-def move(
-    z: Array,
-    x: Array,
-    denoiser: Denoiser,
-    likelihood: Measured,
-    sigma: Array,
-    sigma_next: Array,
-    *,
-    zeta: float = 0.3,
-    clip: bool = False,
-    batch_axis: str | None = None,
-) -> tuple[Array, StepInfo]:
-    """Take the step of `ddpm` with the given noise.
-
-    Args:
-      z: standard normal [H, W, C].
-      x: the state at sigma [H, W, C], image units.
-      denoiser, likelihood, sigma, sigma_next: see `types.Sampler`.
-      zeta, clip, batch_axis: see `ddpm`.
-
-    Returns:
-      (x', StepInfo).
-    """
-    x0 = denoiser(x, sigma)
-    residual = likelihood.residual(x0)
-    length = jnp.linalg.norm(residual.ravel())
-    if batch_axis is not None:
-        length = jax.lax.pmean(length, batch_axis)
-    size = zeta / 2 * (1 + 4 * sigma**2) / jnp.maximum(length, 1e-12)
-    shift = size * likelihood.operator.adjoint(residual)
-
-    moved = jnp.clip(x0 + shift, 0, 1) if clip else x0 + shift
-    keep = (sigma_next / sigma) ** 2
-    noise_var = keep * (sigma**2 - sigma_next**2)
-    # x + shift has the same noise as x, so what it keeps of it is x + shift - moved.
-    x = moved + keep * (x + shift - moved) + jnp.sqrt(noise_var) * z
-    return x, StepInfo(sigma, sigma_next, x0, shift, noise_var)
+        moved = jnp.clip(x0 + shift, 0, 1) if self.clip else x0 + shift
+        keep = (sigma_next / sigma) ** 2
+        noise_var = keep * (sigma**2 - sigma_next**2)
+        # x + shift has the noise of x, so what it keeps of it is x + shift - moved.
+        new = moved + keep * (x + shift - moved) + jnp.sqrt(noise_var) * z
+        return new, StepInfo(sigma, sigma_next, x, x0, shift, noise_var)
 
 
-def levels(steps: int = 100, betas: np.ndarray = BETAS) -> Array:
+def levels(steps: int = 100, betas: np.ndarray = BETAS) -> Float[Array, " t"]:
     """Return the noise levels [steps + 1] of its chain, image units, the last one 0.
 
     Every (T / steps)-th of the T timesteps of the training, 0 among them.
@@ -118,7 +126,7 @@ def levels(steps: int = 100, betas: np.ndarray = BETAS) -> Array:
     return jnp.append(jnp.float32(timestep_sigmas(betas)[timesteps] / 2), 0)
 
 
-def training_g(betas: np.ndarray = BETAS) -> Callable[[Array], Array]:
+def training_g(betas: np.ndarray = BETAS) -> Callable[[Scalar], Scalar]:
     """Return sigma -> g, the release's normalisation, in image units.
 
     g^2 = beta_t / (4 abar_t) with beta_t that of the training step at sigma.

@@ -16,99 +16,126 @@ with Kheirandish, Hong and Fridovich-Keil 2026.
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import Array
+from jaxtyping import Float, Int
 
-from klip_jax.guidance.base import Measured
 from klip_jax.priors.patches import Patches
-from klip_jax.types import Sampler, StepInfo
+from klip_jax.samplers.base import is_number
+from klip_jax.scan import residual
+from klip_jax.types import Guidance, Image, PRNGKey, Scalar, Scan, StepInfo
 
 
-def padis(pad: int = 24, zeta: float = 0.3, steps: int = 10) -> Sampler:
+@struct.dataclass
+class PaDIS:
     """Langevin steps of the patch prior at level s; s' only says if it is the last.
 
-    Args:
-      pad: P of the prior, >= 1; the state is [H + 2 P, W + 2 P, C].
+    For `priors.patches.Patches`; it takes operator and y of the scan, not the guidance.
+    Its `init` takes the shape of the image and puts zeros around the noise, as the
+    release does: the state is a canvas [H + 2 P, W + 2 P, C]. shift [H, W, C] is the
+    sum of the K moves u inside the image; noise_var = 0: no path KL.
+
+    Attributes:
+      pad: P of the prior, >= 1.
       zeta: length of a step's move, in units of J^T A^T, > 0.
       steps: K >= 1 at each level.
-
-    Returns:
-      A `Sampler` for `priors.patches.Patches`. Its `init` takes the shape of the image
-      and puts zeros around the noise, as the release does. shift [H, W, C] is the sum
-      of the K moves u inside the image; noise_var = 0: no path KL.
+      as_recorded: let shift be the sum of (x + u) - x, as in the release: u with the
+        rounding error of the canvas, 1e-4 of it at high noise.
 
     Raises:
       ValueError: if a setting is out of range.
     """
-    if pad < 1 or steps < 1 or not zeta > 0:
-        raise ValueError(f"pad={pad}, zeta={zeta}, steps={steps}: must be positive")
 
-    def init(key, shape, sigma):
+    pad: int = struct.field(pytree_node=False, default=24)
+    zeta: Scalar = 0.3
+    steps: int = struct.field(pytree_node=False, default=10)
+    as_recorded: bool = struct.field(pytree_node=False, default=False)
+
+    def __post_init__(self):
+        zeta = self.zeta
+        if self.pad < 1 or self.steps < 1 or (is_number(zeta) and not zeta > 0):
+            raise ValueError(
+                f"pad={self.pad}, zeta={zeta}, steps={self.steps}: must be positive"
+            )
+
+    @property
+    def calls_per_step(self) -> int:
+        """Network calls of one step."""
+        return self.steps
+
+    def init(self, key: PRNGKey, shape: tuple[int, ...], sigma: Scalar) -> Image:
+        """Draw the canvas: noise of `sigma` in the image, zeros around it."""
         x = sigma * jax.random.normal(key, shape, jnp.asarray(sigma).dtype)
-        return jnp.pad(x, ((pad, pad), (pad, pad), (0, 0)))
+        return self._padded(x)
 
-    def step(key, x, denoiser, likelihood, sigma, sigma_next):
+    def step(
+        self,
+        key: PRNGKey,
+        x: Float[Array, "H W c"],
+        denoiser: Patches,
+        guidance: Guidance,
+        scan: Scan,
+        sigma: Scalar,
+        sigma_next: Scalar,
+    ) -> tuple[Float[Array, "H W c"], StepInfo]:
+        """Take K steps at `sigma`; see `types.Sampler`."""
         key_offsets, key_noise = jax.random.split(key)
-        limit = jnp.asarray(denoiser.offsets(likelihood.operator.in_shape))
-        offsets = jax.random.randint(key_offsets, (steps, 2), 0, limit)
-        z = jax.random.normal(key_noise, (steps, *x.shape), x.dtype)
+        limit = jnp.asarray(denoiser.offsets(scan.operator.in_shape))
+        offsets = jax.random.randint(key_offsets, (self.steps, 2), 0, limit)
+        z = jax.random.normal(key_noise, (self.steps, *x.shape), x.dtype)
         noises = jnp.where(jnp.asarray(sigma_next) == 0, 0, z)
-        x, info = move(offsets, noises, x, denoiser, likelihood, sigma, zeta=zeta)
-        return x, info._replace(sigma_next=sigma_next)
+        new, info = self.move(offsets, noises, x, denoiser, scan, sigma)
+        return new, info._replace(sigma_next=sigma_next)
 
-    return Sampler(init, step)
+    def move(
+        self,
+        offsets: Int[Array, "k 2"],
+        noises: Float[Array, "k H W c"],
+        x: Float[Array, "H W c"],
+        prior: Patches,
+        scan: Scan,
+        sigma: Scalar,
+    ) -> tuple[Float[Array, "H W c"], StepInfo]:
+        """Take K steps at one level with given offsets and noises.
 
+        Args:
+          offsets: first patch of each step, (row, column).
+          noises: standard normal, or zeros.
+          x: the canvas at sigma, image units.
+          prior: the patch prior.
+          scan: what was measured.
+          sigma: s, image units.
 
-def move(
-    offsets: Array,
-    noises: Array,
-    x: Array,
-    prior: Patches,
-    likelihood: Measured,
-    sigma: Array,
-    *,
-    zeta: float = 0.3,
-    as_recorded: bool = False,
-) -> tuple[Array, StepInfo]:
-    """Take the K steps of `padis` at one level with the given offsets and noises.
+        Returns:
+          (x', StepInfo), where x, x0 and shift are the image's, without its margins.
+        """
 
-    Args:
-      offsets: first patch of each step [K, 2], (row, column).
-      noises: standard normal [K, H + 2 P, W + 2 P, C], or zeros.
-      x: the canvas at sigma [H + 2 P, W + 2 P, C], image units.
-      prior: the patch prior.
-      likelihood: its operator and y.
-      sigma: s, scalar, image units.
-      zeta: see `padis`.
-      as_recorded: let shift be the sum of (x + u) - x, as in the release: u with the
-        rounding error of the canvas, 1e-4 of it at high noise.
+        def step(carry, inputs):
+            x, _, shift = carry
+            offset, z = inputs
+            denoise = lambda x: prior.denoise_canvas(x, sigma, offset)  # noqa: E731
+            x0, pullback = jax.vjp(denoise, x)
+            r = residual(scan, self._inside(x0))
+            length = jnp.maximum(jnp.linalg.norm(r.ravel()), 1e-12)
+            data = scan.operator.adjoint(r / length)
+            (u,) = pullback(self._padded(self.zeta * data))
+            moved = x + u
+            shift = shift + self._inside(moved - x if self.as_recorded else u)
+            x = moved + (x0 - x) / 4 + sigma / 2**0.5 * z
+            return (x, self._inside(x0), shift), None
 
-    Returns:
-      (x', StepInfo).
-    """
-    pad = prior.pad
+        image = self._inside(x)
+        empty = jnp.zeros_like(image)
+        (new, x0, shift), _ = jax.lax.scan(step, (x, empty, empty), (offsets, noises))
+        return new, StepInfo(sigma, sigma, image, x0, shift, sigma * 0)
 
-    def inside(canvas):
-        return canvas[pad:-pad, pad:-pad]
+    def _inside(self, canvas):
+        return canvas[self.pad : -self.pad, self.pad : -self.pad]
 
-    def step(carry, inputs):
-        x, _, shift = carry
-        offset, z = inputs
-        denoise = lambda x: prior.denoise_canvas(x, sigma, offset)  # noqa: E731
-        x0, pullback = jax.vjp(denoise, x)
-        residual = likelihood.residual(inside(x0))
-        length = jnp.maximum(jnp.linalg.norm(residual.ravel()), 1e-12)
-        data = likelihood.operator.adjoint(residual / length)
-        (u,) = pullback(jnp.pad(zeta * data, ((pad, pad), (pad, pad), (0, 0))))
-        moved = x + u
-        shift = shift + inside(moved - x if as_recorded else u)
-        x = moved + (x0 - x) / 4 + sigma / 2**0.5 * z
-        return (x, inside(x0), shift), None
-
-    empty = jnp.zeros_like(inside(x))
-    (x, x0, shift), _ = jax.lax.scan(step, (x, empty, empty), (offsets, noises))
-    return x, StepInfo(sigma, sigma, x0, shift, sigma * 0)
+    def _padded(self, image):
+        return jnp.pad(image, ((self.pad, self.pad), (self.pad, self.pad), (0, 0)))
 
 
-def training_g(sigma: Array) -> Array:
+def training_g(sigma: Scalar) -> Scalar:
     """Return g at sigma, the release's normalisation: its SDE's, less a sqrt(2)."""
     return jnp.sqrt(sigma)

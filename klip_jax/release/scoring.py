@@ -6,8 +6,8 @@ u_k the displacement that the measurements caused in step k, g_k^2 the squared d
 there, k in stored steps, 0 the noisiest. It lacks the 1/2 and the length of the step
 that would make it a KL (`kl.path_kl` has both), so its unit is none.
 
-What follows has names elsewhere: the sum over a block is `kl.block_sum`; an image's
-score is its largest block, `kl.top_mean(map, 0)`; the AUROC between images is
+What follows has names elsewhere: the sum over a block is `blocks.block_sum`; an image's
+score is its largest block, `blocks.top_mean(map, 0)`; the AUROC between images is
 `metrics.auroc` of it over all of them; that within images is `metrics.localization`: a
 block is positive if it holds any OOD pixel, counts if it holds any pixel of the body,
 and an image with blocks of one class is left out.
@@ -19,14 +19,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import Array
 
-from klip_jax.types import Reducer
+from klip_jax.types import Reducer, Scalar
 
 
 def klip_reference(
     window: tuple[int, int],
-    g: Callable[[Array], Array],
+    g: Callable[[Scalar], Scalar],
     *,
     every: int = 1,
     runs_axis: str | None = None,

@@ -18,54 +18,53 @@ released with Kheirandish, Hong and Fridovich-Keil 2026.
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import Array
+from jaxtyping import Float
 
-from klip_jax.guidance.base import Measured
 from klip_jax.operators.radial import RadialLines
-from klip_jax.samplers.base import gaussian_init
-from klip_jax.types import Denoiser, Sampler, StepInfo
+from klip_jax.samplers.base import FromNoise, is_number
+from klip_jax.types import Denoiser, Guidance, Image, PRNGKey, Scalar, StepInfo
 
 SIGMA_MIN, SIGMA_MAX = 0.01, 128.0
 
 
-@struct.dataclass
-class Projected(Measured):
-    """What was measured, and its back-projection; see `measured`.
+class Projected(NamedTuple):
+    """What was measured without noise, and its back-projection; see `measured`.
 
     Attributes:
-      operator, y, noise_std: see `Measured`; the noise is not used.
-      back: A^T y [H, W, C], so that no step computes it again.
+      operator: A.
+      y: the measurements [operator.out_shape].
+      back: A^T y, so that no step computes it again.
     """
 
-    back: Array
+    operator: RadialLines
+    y: Float[Array, "cells 2"]
+    back: Image
 
-    def project(self, x: Array, noise: Array, coefficient: float) -> Array:
-        """Return P(x) - x for x and the noise s z of the state [H, W, C]."""
+    def project(self, x: Image, noise: Image | float, coefficient: Scalar) -> Image:
+        """Return P(x) - x for x and the noise s z of the state."""
         return coefficient * (self.back - self.operator.normal(x - noise))
 
 
-def measured(operator: RadialLines, y: Array) -> Projected:
-    """Return the likelihood that `song22` takes, from y [operator.out_shape]."""
-    return Projected(operator, y, jnp.zeros((), y.dtype), operator.adjoint(y))
+def measured(operator: RadialLines, y: Float[Array, "cells 2"]) -> Projected:
+    """Return the scan that `Song22` takes, from y [operator.out_shape]."""
+    return Projected(operator, y, operator.adjoint(y))
 
 
-def song22(
-    coefficient: float = 0.841,
-    snr: float = 0.246,
-    *,
-    as_recorded: bool = False,
-    batch_axis: str | None = None,
-) -> Sampler:
+@struct.dataclass
+class Song22(FromNoise):
     """Projecting predictor-corrector step from level s to s', see the module.
 
-    Two network calls.
+    Needs sigma > sigma_next >= 0, and a `Projected` for its scan; the guidance is not
+    looked at. Two network calls; noise_var = 0: no path KL.
 
-    Args:
+    Attributes:
       coefficient: L in (0, 1].
       snr: of the Langevin step, > 0.
       as_recorded: let shift be P(x) - x of the corrector alone, which holds the fresh
@@ -74,97 +73,110 @@ def song22(
       batch_axis: name of the vmapped axis over which |z| and |score| are averaged, as
         in the release. It couples the samples; None does not.
 
-    Returns:
-      A `Sampler` for a `Projected`; its `step` needs sigma > sigma_next >= 0. noise_var
-      = 0: no path KL.
-
     Raises:
       ValueError: if `coefficient` or `snr` is out of range.
     """
-    if not 0 < coefficient <= 1:
-        raise ValueError(f"coefficient={coefficient}: must be in (0, 1]; it is a share")
-    if not snr > 0:
-        raise ValueError(f"snr={snr}: must be > 0; it scales the Langevin step")
 
-    def step(key, x, denoiser, likelihood, sigma, sigma_next):
+    coefficient: Scalar = 0.841
+    snr: Scalar = 0.246
+    as_recorded: bool = struct.field(pytree_node=False, default=False)
+    batch_axis: str | None = struct.field(pytree_node=False, default=None)
+
+    def __post_init__(self):
+        if is_number(self.coefficient) and not 0 < self.coefficient <= 1:
+            raise ValueError(
+                f"coefficient={self.coefficient}: must be in (0, 1]; it is a share"
+            )
+        if is_number(self.snr) and not self.snr > 0:
+            raise ValueError(
+                f"snr={self.snr}: must be > 0; it scales the Langevin step"
+            )
+
+    @property
+    def calls_per_step(self) -> int:
+        """Network calls of one step."""
+        return 2
+
+    def step(
+        self,
+        key: PRNGKey,
+        x: Image,
+        denoiser: Denoiser,
+        guidance: Guidance,
+        scan: Projected,
+        sigma: Scalar,
+        sigma_next: Scalar,
+    ) -> tuple[Image, StepInfo]:
+        """Go from `sigma` to `sigma_next`; see `types.Sampler`."""
         noises = jax.random.normal(key, (4, *x.shape), x.dtype)
-        settings = dict(coefficient=coefficient, snr=snr)
-        settings |= dict(as_recorded=as_recorded, batch_axis=batch_axis)
-        levels = sigma, sigma_next
-        return move(noises, x, denoiser, likelihood, *levels, **settings)
+        return self.move(noises, x, denoiser, scan, sigma, sigma_next)
 
-    return Sampler(gaussian_init, step)
+    def move(
+        self,
+        noises: Float[Array, "4 h w c"],
+        x: Image,
+        denoiser: Denoiser,
+        scan: Projected,
+        sigma: Scalar,
+        sigma_next: Scalar,
+    ) -> tuple[Image, StepInfo]:
+        """Take the step with the given noises, standard normal.
 
+        Args:
+          noises: of the corrector's projection, of the Langevin step, of the
+            predictor's projection, of the predictor.
+          x: the state at sigma, image units.
+          denoiser, scan, sigma, sigma_next: see `types.Sampler`.
 
-def move(
-    noises: Array,
-    x: Array,
-    denoiser: Denoiser,
-    likelihood: Projected,
-    sigma: Array,
-    sigma_next: Array,
-    *,
-    coefficient: float = 0.841,
-    snr: float = 0.246,
-    as_recorded: bool = False,
-    batch_axis: str | None = None,
-) -> tuple[Array, StepInfo]:
-    """Take the step of `song22` with the given noises.
+        Returns:
+          (x', StepInfo).
+        """
 
-    Args:
-      noises: standard normal [4, H, W, C]: of the corrector's projection, of the
-        Langevin step, of the predictor's projection, of the predictor.
-      x: the state at sigma [H, W, C], image units.
-      denoiser, likelihood, sigma, sigma_next: see `types.Sampler`.
-      coefficient, snr, as_recorded, batch_axis: see `song22`.
+        def score(x):
+            x0 = denoiser(x, sigma)
+            return x0, (x0 - x) / sigma**2
 
-    Returns:
-      (x', StepInfo).
-    """
+        def length(v):
+            own = jnp.linalg.norm(v)
+            return (
+                own if self.batch_axis is None else jax.lax.pmean(own, self.batch_axis)
+            )
 
-    def score(x):
-        x0 = denoiser(x, sigma)
-        return x0, (x0 - x) / sigma**2
+        def project(x, z):
+            moved = scan.project(x, sigma * z, self.coefficient)
+            if self.as_recorded:
+                return moved, moved
+            return moved, scan.project(x, 0.0, self.coefficient)
 
-    def length(v):
-        found = jnp.linalg.norm(v)
-        return found if batch_axis is None else jax.lax.pmean(found, batch_axis)
+        moved, shift = project(x, noises[0])
+        corrected = x + moved
+        _, slope = score(corrected)
+        size = 2 * (self.snr * length(noises[1]) / length(slope)) ** 2
+        corrected = corrected + size * slope + jnp.sqrt(2 * size) * noises[1]
 
-    def project(x, z):
-        moved = likelihood.project(x, sigma * z, coefficient)
-        if as_recorded:
-            return moved, moved
-        return moved, likelihood.project(x, 0.0, coefficient)
-
-    moved, shift = project(x, noises[0])
-    x = x + moved
-    _, slope = score(x)
-    size = 2 * (snr * length(noises[1]) / length(slope)) ** 2
-    x = x + size * slope + jnp.sqrt(2 * size) * noises[1]
-
-    moved, second = project(x, noises[2])
-    shift = shift if as_recorded else shift + second
-    x = x + moved
-    x0, slope = score(x)
-    v = sigma**2 - sigma_next**2
-    x = x + v * slope + jnp.sqrt(v) * noises[3]
-    return x, StepInfo(sigma, sigma_next, x0, shift, sigma * 0)
+        moved, second = project(corrected, noises[2])
+        shift = shift if self.as_recorded else shift + second
+        projected = corrected + moved
+        x0, slope = score(projected)
+        v = sigma**2 - sigma_next**2
+        new = projected + v * slope + jnp.sqrt(v) * noises[3]
+        return new, StepInfo(sigma, sigma_next, x, x0, shift, sigma * 0)
 
 
-def finish(x: Array, denoiser: Denoiser, likelihood: Projected, sigma: Array) -> Array:
+def finish(x: Image, denoiser: Denoiser, scan: Projected, sigma: Scalar) -> Image:
     """Denoise the last state, and project it once more with L = 1.
 
     Args:
       x: the state after the last step [H, W, C].
       denoiser: the prior.
-      likelihood: see `measured`.
+      scan: see `measured`.
       sigma: the level to denoise from; the release takes its lowest again.
 
     Returns:
       The image [H, W, C].
     """
     x = denoiser(x, sigma)
-    return x + likelihood.project(x, 0.0, 1.0)
+    return x + scan.project(x, 0.0, 1.0)
 
 
 def levels(steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -185,6 +197,6 @@ def levels(steps: int) -> tuple[np.ndarray, np.ndarray]:
     return np.float32(sigma), np.float32(following)
 
 
-def training_g() -> Callable[[Array], Array]:
+def training_g() -> Callable[[Scalar], Scalar]:
     """Return sigma -> g, the release's normalisation: its SDE's diffusion."""
     return lambda sigma: math.sqrt(2 * math.log(SIGMA_MAX / SIGMA_MIN)) * sigma

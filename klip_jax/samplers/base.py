@@ -1,6 +1,6 @@
 """What the samplers share: the first state, Langevin steps, checks of settings.
 
-theory.md, section 4.
+docs/theory.md, section 9.
 """
 
 from typing import Any
