@@ -1,15 +1,15 @@
 """Tables of `detection.py`, from the numbers of every image and detector."""
 
-import methods
 import numpy as np
-import tables
 
 from klip_jax import metrics
+from lab import scores, tables
+from lab.detectors import OURS, RELEASED
 
 
-def leaders(found, settings):
+def leaders(found):
     """Return the table of the best of each family, in either question, beside ours."""
-    asked = [q for q in ("localization", "detection") if q in found[methods.OURS]]
+    asked = [q for q in ("localization", "detection") if q in found[OURS]]
 
     def value(name, question):
         return found[name].get(question, {"value": 0.0})["value"]
@@ -18,8 +18,8 @@ def leaders(found, settings):
     for question in asked:
         for name in sorted(found, key=lambda name: value(name, question)):
             best[question, family(name)] = name
-    names = sorted({*best.values()}, key=lambda name: -value(name, asked[0]))
-    names.remove(methods.OURS)
+    names = sorted({*best.values()}, key=lambda n: (*(-value(n, q) for q in asked), n))
+    names.remove(OURS)
 
     def cells(name, question):
         keys = question, f"ours minus this, {question}"
@@ -28,11 +28,11 @@ def leaders(found, settings):
 
     body = [
         [
-            f"**{name}**" if name == methods.OURS else name,
-            str(methods.network_calls(name, settings)),
+            f"**{name}**" if name == OURS else name,
+            str(found[name]["network_calls"]),
             *(cell for question in asked for cell in cells(name, question)),
         ]
-        for name in (methods.OURS, *names)
+        for name in (OURS, *names)
     ]
     head = [column for q in asked for column in (q, "ours minus this")]
     return tables.markdown(["best of each family", "network calls", *head], body)
@@ -40,16 +40,16 @@ def leaders(found, settings):
 
 def family(name):
     """Return what a detector is compared among; smoothed or not, it is the same."""
-    if name == methods.OURS or "(x)" in name:
-        return name if name == methods.OURS else "the true image is given"
-    own = methods.RELEASED, "KL", "control: random", "control"
+    if name == OURS or "(x)" in name:
+        return name if name == OURS else "the true image is given"
+    own = RELEASED, "KL", "control: random", "control"
     known = [start for start in own if name.startswith(start)]
     return known[0] if known else name.split(" (")[0].rstrip("0.12345678 ")
 
 
-def by_group(found, settings, groups):
+def by_group(found, groups):
     """Return the table of all methods, best localization (or detection) first."""
-    asked = [q for q in ("localization", "detection") if q in found[methods.OURS]]
+    asked = [q for q in ("localization", "detection") if q in found[OURS]]
     columns = [f"{q} {g}".strip() for q in asked for g in ("", *groups) if g != "id"]
 
     def value(name):
@@ -62,8 +62,8 @@ def by_group(found, settings, groups):
 
     rows = [
         [
-            f"**{name}**" if name == methods.OURS else name,
-            str(methods.network_calls(name, settings)),
+            f"**{name}**" if name == OURS else name,
+            str(found[name]["network_calls"]),
             *(cell(found[name].get(column), " " in column) for column in columns),
         ]
         for name in sorted(found, key=value, reverse=True)
@@ -83,51 +83,52 @@ def by_pixel(pixels):
     return tables.markdown(head, rows)
 
 
-def by_image(rows):
+def by_image(table):
     """Return the table of OpenOOD's metrics between images, best AUPR first."""
     kinds = {
         "AUPR": metrics.aupr,
         "FPR95, anomalous positive": metrics.fpr95_ood_pos,
         "FPR95, in-distribution positive": metrics.fpr95_id_pos,
     }
-    found = {}
-    for name in dict.fromkeys(row["method"] for row in rows):
-        mine = [row for row in rows if row["method"] == name]
-        is_ood = np.array([row["group"] != "id" for row in mine])
-        scores = np.array([row["score"] for row in mine])
-        found[name] = [metric(scores, is_ood) for metric in kinds.values()]
+    is_ood = scores.of(table, OURS)["group"] != "id"
+    found = {
+        name: [kind(scores.of(table, name)["score"], is_ood) for kind in kinds.values()]
+        for name in scores.detectors(table)
+    }
     share = f"images, {is_ood.mean():.0%} anomalous"
     best = sorted(found, key=lambda name: -found[name][0])
     body = [[name, *(f"{value:.3f}" for value in found[name])] for name in best]
     return tables.markdown([share, *kinds], body)
 
 
-def by_kind(rows, names):
+def by_kind(table, names):
     """Return localization of lesions by size and sign, "" where no size is known.
 
     Args:
-      rows: with `pixels` and `contrast` of what is to be found.
+      table: with `pixels` and `contrast` of what is to be found.
       names: of the detectors to show.
     """
     whole = ("streak", "texture")  # neither brighter nor darker
-    known = [r for r in rows if r["pixels"] > 0 and r["group"] not in whole]
-    if not known:
+    known = (table["pixels"] > 0) & ~np.isin(table["group"], whole)
+    if not known.any():
         return ""
-    middle = np.median([row["pixels"] for row in known])
+    lesions = scores.where(table, known)
+    middle = np.median(lesions["pixels"])
+    small, dark = lesions["pixels"] <= middle, lesions["contrast"] < 0
     kinds = {
-        f"up to {middle:.0f} pixels": lambda row: row["pixels"] <= middle,
-        "more": lambda row: row["pixels"] > middle,
-        "darker than around": lambda row: row["contrast"] < 0,
-        "brighter": lambda row: row["contrast"] >= 0,
+        f"up to {middle:.0f} pixels": small,
+        "more": ~small,
+        "darker than around": dark,
+        "brighter": lesions["contrast"] >= 0,
     }
 
     def cell(name, is_kind):
-        mine = [r for r in known if r["method"] == name and is_kind(r)]
-        if not mine:
+        mine = scores.where(lesions, (lesions["detector"] == name) & is_kind)
+        if not len(mine["score"]):
             return ""
-        mean = metrics.mean_of(np.array([r["localization"] for r in mine]))
-        found = metrics.bootstrap(mean, [r["patient"] for r in mine])
-        return f"{tables.interval(found)} ({len(mine)})"
+        mean = metrics.mean_of(mine["localization"])
+        found = metrics.bootstrap(mean, mine["patient"].tolist())
+        return f"{tables.interval(found)} ({len(mine['score'])})"
 
     body = [[name, *(cell(name, kind) for kind in kinds.values())] for name in names]
     return tables.markdown(["localization of lesions (images)", *kinds], body)

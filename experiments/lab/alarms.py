@@ -6,10 +6,10 @@ them are the law, the other half is judged, over many random halves.
 """
 
 import numpy as np
-import tables
 
-from klip_jax.calibration import p_value
+from klip_jax.calibration import conformal_p_value
 from klip_jax.metrics import bootstrap, mean_of
+from lab import tables
 
 NOMINAL = 0.05
 SPLITS = 200
@@ -52,7 +52,7 @@ def _conformal(scores, is_id):
     for _ in range(SPLITS):
         half = rng.permutation(own)[: len(own) // 2]
         rest = np.setdiff1d(np.arange(len(scores)), half)
-        flagged[rest] += [p_value(s, scores[half]) <= NOMINAL for s in scores[rest]]
+        flagged[rest] += conformal_p_value(scores[rest], scores[half]) <= NOMINAL
         judged[rest] += 1
     return flagged / judged
 

@@ -1,0 +1,90 @@
+"""What a table of scores says: AUROCs of every detector, with intervals, beside ours."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from checks import at_least
+
+from klip_jax import metrics
+from lab import scores
+from lab.detectors import BOUND, OURS, RELEASED
+
+QUESTIONS = "localization", "detection"
+BELOW_BOUND = {"localization": 0.03, "detection": 0.05}
+
+
+def summary(table: scores.Table) -> dict[str, dict[str, Any]]:
+    """Return {detector: both AUROCs with intervals, by group, and ours minus theirs}."""
+    statistics = statistics_of(table)
+    own = scores.of(table, OURS)
+    found = values_of(statistics, len(own["patient"]))
+    patients = own["patient"].tolist()
+    for name, asked in statistics.items():
+        # Groups are shown without intervals.
+        for question in set(asked) & set(QUESTIONS):
+            found[name][question] = metrics.bootstrap(asked[question], patients)
+            if name != OURS:
+                pair = statistics[OURS][question], asked[question]
+                difference = metrics.paired_difference(*pair, patients)
+                found[name][f"ours minus this, {question}"] = difference
+        calls = scores.of(table, name)["network_calls"][0]
+        found[name]["network_calls"] = int(calls)
+    return found
+
+
+def values_of(statistics: dict, count: int) -> dict:
+    """Return {detector: {question: {"value"}}} of `statistics_of` so many images."""
+    once = np.ones((1, count))
+    return {
+        name: {q: {"value": float(s(once)[0])} for q, s in asked.items()}
+        for name, asked in statistics.items()
+    }
+
+
+def statistics_of(table: scores.Table) -> dict[str, dict[str, Callable]]:
+    """Return {detector: {question: AUROC as a function of the images' weights}}."""
+    groups = scores.of(table, OURS)["group"]
+    ood = groups != "id"
+    parts = {
+        g: np.where((groups == g) | ~ood, 1.0, 0.0) for g in sorted({*groups[ood]})
+    }
+
+    def within(statistic, part):
+        return lambda weights: statistic(weights * part)
+
+    found = {}
+    for name in scores.detectors(table):
+        own = scores.of(table, name)
+        asked = {"detection": metrics.auroc_of(own["score"], ood)}
+        if np.isfinite(own["localization"]).any():
+            asked["localization"] = metrics.mean_of(own["localization"])
+        found[name] = asked | {
+            f"{question} {group}": within(statistic, part)
+            for question, statistic in asked.items()
+            for group, part in parts.items()
+        }
+    return found
+
+
+def best(found: dict, question: str, most: int | None = None) -> list[str]:
+    """Return our detector and the best others that look at y, by `question`."""
+    fair = [n for n in found if "(x)" not in n and question in found[n]]
+    ranked = sorted(fair, key=lambda name: -found[name][question]["value"])
+    return [OURS, *(name for name in ranked if name != OURS)][:most]
+
+
+def compare(found: dict) -> Iterator[dict]:
+    """Yield the checks: ours above all that works from y, not far below the bound."""
+    for name, numbers in found.items():
+        fair = "(y)" in name or "(x^)" in name
+        fair = (fair and not name.startswith("KL")) or name.startswith(RELEASED)
+        fair |= name.startswith("control")
+        for question in QUESTIONS:
+            difference = numbers.get(f"ours minus this, {question}")
+            if name == BOUND and difference:
+                what = f"{question} minus that of the supervised bound"
+                yield at_least(what, difference["value"], -BELOW_BOUND[question])
+            elif fair and difference:
+                what = f"{question} above {name}, 95 % low"
+                yield at_least(what, difference["low"], 0.0)

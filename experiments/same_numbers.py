@@ -1,0 +1,159 @@
+"""Nothing moved: this package against the numbers that its first house computed.
+
+    python experiments/same_numbers.py [--only=phantom_ct,...] [--without=parity,...]
+
+first_house.npz holds, for the default run (32 phantoms) and 8 images of each real
+config, what the first house (commit 94bc07c) computed on two CPU cores: score, standard
+error and misfit, our map and every control's as sums over blocks of 4x4 pixels, mean,
+spread and naive picture likewise, the density over noise levels, and y as 64 sums.
+Scanner, sampler and detectors of today's configs run here on the same images.
+
+The PRNG key of an image is another one today by design: it came from 32 bits of the
+image's name, and comes from 64. So the three keys that each image had (noise, posterior
+samples, levels) are in the file and are used here in place of its own. Images of real
+sets are not in the project, and not in the file; their SHA-256 is. A config whose data
+are absent is left out, with the reason.
+
+Then parity.py (where the release's saved runs are) and closed_form.py run, as they do
+alone. Prints one JSON object with `checks`, exits 1 if one is not ok. A number's error
+is |new - old| over the largest |old| of its kind in its config, at most 1e-5. About five
+minutes on two cores, most of them for parity and closed forms.
+"""
+
+import functools
+import hashlib
+from pathlib import Path
+
+import closed_form
+import jax
+import jax.numpy as jnp
+import numpy as np
+import parity
+from absl import app, flags
+from checks import check, finish
+from lab import problems
+from lab.batches import over_images
+
+from klip_jax.blocks import block_sum
+from klip_jax.detectors import controls
+from klip_jax.scan import simulate
+from klip_jax.types import Given
+
+FLAGS = flags.FLAGS
+SAVED = Path(__file__).resolve().parent / "first_house.npz"
+TOLERANCE = 1e-5
+BLOCK, SUMS = 4, 64
+# {run: (problem of lab.problems, images of each group)}
+RUNS = {
+    "phantom_ct": ("phantoms", 16),
+    "abdomen_ct": ("slices", 2),
+    "brain_mri": ("brain", 4),
+    "faces": ("faces", 4),
+    "faces_inpaint": ("faces_inpaint", 4),
+    "fashion_inpaint": ("clothes", 4),
+}
+# {name in the file: the control}
+CONTROLS = {
+    "intensity": controls.Intensity,
+    "intensity_inverted": controls.IntensityInverted,
+    "intensity_distance": controls.IntensityDistance,
+    "gradient": controls.Gradient,
+    "residual": controls.Residual,
+    "posterior_std": controls.PosteriorSpread,
+    "denoised_distance": controls.DenoisedDistance,
+}
+# Those that emphasise the same scale as our map and are pooled like it.
+FILTERED = "residual", "denoised_distance"
+FILTERS = "filter_width", "filter_weight", "pool_width"
+FORMULAS = {"parity": parity.checks, "closed_form": closed_form.checks}
+flags.DEFINE_multi_enum("only", [], [*RUNS, *FORMULAS], "Parts to run; all if none.")
+
+
+def main(_):
+    report = dict(checks=[], left_out={})
+    with np.load(SAVED, allow_pickle=False) as file:
+        saved = {name: file[name] for name in file.files}
+    for run in FLAGS.only or (*RUNS, *FORMULAS):
+        try:
+            if run in RUNS:
+                old = {k.partition("/")[2]: v for k, v in saved.items() if of(k, run)}
+                report["checks"] += of_run(run, old)
+            else:
+                report["checks"] += FORMULAS[run]()
+        except FileNotFoundError as missing:
+            report["left_out"][run] = str(missing)
+    finish(report)
+
+
+def of(kind, run):
+    return kind.partition("/")[0] == run
+
+
+def of_run(run, old):
+    """Return the checks of one config against the numbers `old`.
+
+    Raises:
+      FileNotFoundError: if its data are absent.
+    """
+    name, per_group = RUNS[run]
+    settings = problems.settings(name, per_group=per_group)
+    images = problems.images(settings)
+    x = images.images
+    known = images.ids == tuple(old["ids"]) and all(map(same, x, old["sha256"]))
+    checks = [check(f"{run}: its images, by name and SHA-256", known, True, 0)]
+    if not known:
+        return checks
+    today = problems.setup(settings)
+    filters = {name: getattr(today.detector, name) for name in FILTERS}
+    simple = {n: c(**filters if n in FILTERED else {}) for n, c in CONTROLS.items()}
+    eligible = images.eligible
+    eligible = np.zeros(x.shape[:3], bool) if eligible is None else eligible
+    shared = *today.scanner, today.sampler, today.detector, simple
+    rows = over_images(one_image, shared, old["keys"], x, eligible, desc=run)
+    new = jax.tree.map(lambda *row: np.stack(row), *rows)
+    return checks + [
+        check(f"{run}: {kind}", error(new[kind], old[kind]), 0, TOLERANCE)
+        for kind in new
+    ]
+
+
+def one_image(prior, operator, noise_std, sampler, klip, simple, keys, x, eligible):
+    """Return {kind of number in the file: what is computed today}. Pure."""
+    noise, samples, levels = jax.random.wrap_key_data(keys)
+    scan = simulate(noise, operator, x, noise_std)
+    posterior = sampler(samples, scan, prior)
+    given = Given(prior, scan=scan, posterior=posterior, eligible=eligible)
+    looked = klip.look(levels, given)
+    detection = klip.judge(looked)
+    found = {
+        "y": jnp.stack([a.sum() for a in jnp.array_split(scan.y.ravel(), SUMS)]),
+        "misfit": posterior.misfit,
+        "score": detection.score,
+        "stderr": detection.stderr,
+        "map/klip": block_sum(detection.heatmap, BLOCK),
+        "density": klip.extras(looked)["density"],
+    }
+    pictures = posterior.mean, posterior.std, operator.naive_inverse(scan.y)
+    for kind, picture in zip(("mean", "std", "naive"), pictures, strict=True):
+        found[kind] = block_sum(picture.sum(-1), BLOCK)
+    for name, control in simple.items():
+        seen = control(levels, given)
+        found[f"score/{name}"] = seen.score
+        found[f"map/{name}"] = block_sum(seen.heatmap, BLOCK)
+    return found
+
+
+def same(image, digest):
+    """Return whether an image has this SHA-256."""
+    raw = np.ascontiguousarray(image, np.float32).tobytes()
+    return hashlib.sha256(raw).hexdigest() == digest
+
+
+def error(new, old):
+    """Return the largest |new - old| over the largest |old|; inf where a NaN is."""
+    worst = np.abs(new - old).max() / np.abs(old).max()
+    return worst if np.isfinite(worst) else np.inf
+
+
+if __name__ == "__main__":
+    app.run(main)
