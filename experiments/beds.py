@@ -18,6 +18,7 @@ import numpy as np
 from klip_jax.guidance.exact import Exact
 from klip_jax.operators.base import Operator
 from klip_jax.priors.analytic import Gaussian, Mixture
+from klip_jax.types import Scan
 
 G16, M16, INFORMATION = 11.281689, 4.702141, 13.808763  # KL, KL, I(x;y) of G16
 TRUNCATED = 11.2453  # KL of G16 between sigma = .01 and 50
@@ -76,13 +77,12 @@ class Bed(NamedTuple):
     def posterior(self):
         return self.prior.posterior(self.matrix, self.y, self.noise_std)
 
-    def measured(self, likelihood, **settings):
-        """Build a likelihood class for this bed."""
-        operator = Dense(self.matrix, self.shape)
-        return likelihood(operator, self.y, self.noise_std, **settings)
+    @property
+    def scan(self):
+        return Scan(Dense(self.matrix, self.shape), self.y, self.noise_std)
 
     def exact(self):
-        return self.measured(Exact, posterior=self.posterior)
+        return Exact(self.posterior)
 
 
 def g16(noise_std=0.1):
@@ -132,12 +132,12 @@ def random(d, seed):
     return Bed(prior, jnp.asarray(a), jnp.asarray(y), 0.2)
 
 
-def integrand(bed, likelihood, sigma):
+def integrand(bed, guidance, sigma):
     """Return the coherent and the fluctuating part of I(sigma), each [d], nats."""
     posterior, d = bed.posterior, bed.matrix.shape[1]
 
     def scaled(u):
-        return sigma * likelihood.score(bed.prior, u, sigma)[1].ravel()
+        return sigma * guidance.score(bed.prior, bed.scan, u, sigma)[1].ravel()
 
     jacobian = jax.jacfwd(scaled)(posterior.mean).reshape(d, d)
     noised = posterior.noised(sigma)
@@ -145,20 +145,21 @@ def integrand(bed, likelihood, sigma):
     return scaled(posterior.mean) ** 2, spread
 
 
-def propagate(sampler, bed, likelihood, sigmas):
+def propagate(sampler, bed, guidance, sigmas):
     """Return the law of a sampler's output and the expected path KL [d], exactly.
 
     The sampler must add sqrt(noise_var) * normal(key) in each step, and the chain
     starts from N(0, sigmas[0]^2 I).
     """
     key, d = jax.random.key(0), bed.matrix.shape[1]
+    given = bed.prior, guidance, bed.scan
 
     def step(carry, levels):
         law, kl = carry
 
         def mean(x):
             x = x.reshape(bed.shape)
-            new, info = sampler.step(key, x, bed.prior, likelihood, *levels)
+            new, info = sampler.step(key, x, *given, *levels)
             noise = jnp.sqrt(info.noise_var) * jax.random.normal(key, x.shape, x.dtype)
             return (new - noise).ravel(), info.shift.ravel(), info.noise_var
 

@@ -29,13 +29,14 @@ from parity import FOLDER
 from safetensors.numpy import load_file
 
 from klip_jax.convert import diffusers
-from klip_jax.guidance.base import Measured
+from klip_jax.guidance.none import NoGuidance
 from klip_jax.operators.blur import GaussianBlur
 from klip_jax.operators.ct import ParallelBeam
 from klip_jax.operators.radial import RadialLines
 from klip_jax.priors.epsilon import Epsilon
 from klip_jax.priors.patches import Patches
 from klip_jax.release import ddpm, padis, song22
+from klip_jax.types import Scan
 
 RELEASE = {  # seconds
     "Song'22, 64, N=20, B=2, no network": 0.385,
@@ -98,18 +99,18 @@ def projection(size, batch, repeats):
     x, z, image = jax.random.normal(KEY, (3, size, size, 1))
     plain, spectrum, cells = restated(size)
     known = jax.jit(spectrum)(image[..., 0])
-    likelihood = song22.measured(op, op(image))
+    scan = song22.measured(op, op(image))
 
-    def ours(likelihood, x, z):
-        return x + likelihood.project(x, 0.5 * z, 0.841)
+    def ours(scan, x, z):
+        return x + scan.project(x, 0.5 * z, 0.841)
 
     given = x[..., 0], z[..., 0], known, cells, 0.5, 0.841
     expected = jax.jit(plain)(*given)
-    error = replays.gap(ours(likelihood, x, z)[..., 0], expected)
+    error = replays.gap(ours(scan, x, z)[..., 0], expected)
     yield check(f"projection, {size}: ours - restated", error, 0, 2e-5)
     many = jax.vmap(ours, (None, 0, 0))
     xs, zs = jnp.stack([x] * batch), jnp.stack([z] * batch)
-    own = seconds(many, likelihood, xs, zs, repeats=repeats)
+    own = seconds(many, scan, xs, zs, repeats=repeats)
     other = batch * seconds(plain, *given, repeats=repeats)
     release = RELEASE[f"projection, {size}, B={batch}"]
     shown = dict(seconds=own, restated=other, release=release)
@@ -127,12 +128,14 @@ def song22_chains():
             return x + sigma**2 * (mean - x) / (variance + sigma**2)
 
         op = RadialLines((64, 64, 1), views=23, contested="last")
-        likelihood = song22.measured(op, op.from_spectrum(kept["known"]))
+        scan = song22.measured(op, op.from_spectrum(kept["known"]))
         sigmas, following = song22.levels(steps)
 
-        def chain(likelihood, x, key, prior=prior, levels=(sigmas, following)):
+        def chain(scan, x, key, prior=prior, levels=(sigmas, following)):
+            given = prior, NoGuidance(), scan
+
             def one(key, x, *levels):
-                return song22.song22().step(key, x, prior, likelihood, *levels)[0]
+                return song22.Song22().step(key, x, *given, *levels)[0]
 
             def step(x, inputs):
                 i, *levels = inputs
@@ -143,7 +146,7 @@ def song22_chains():
             return jax.lax.scan(step, x, (indices, *levels))[0]
 
         x = song22.SIGMA_MAX * jax.random.normal(KEY, (batch, 64, 64, 1))
-        own = seconds(chain, likelihood, x, KEY)
+        own = seconds(chain, scan, x, KEY)
         title = f"Song'22, 64, N={steps}, B={batch}, no network"
         ratio, shown = RELEASE[title] / own, dict(seconds=own, release=RELEASE[title])
         yield at_least(f"{title}: release / ours", ratio, 10, **shown)
@@ -156,7 +159,7 @@ def ddpm_overhead(torch):
     net, params = replays.network(converted)
     prior = Epsilon(params, net, betas=converted.record["prior"]["betas"])
     operator = GaussianBlur((32, 32, 3), std=9.0, truncate=1.11)
-    likelihood = Measured(operator, jnp.full((32, 32, 3), 0.5), jnp.float32(1))
+    scan = Scan(operator, jnp.full((32, 32, 3), 0.5), 1.0)
     x, sigma, following = jax.random.normal(KEY, (8, 32, 32, 3)), 1.0, 0.9
 
     def bare(prior, x):
@@ -164,10 +167,9 @@ def ddpm_overhead(torch):
 
     def rest(x, keys):
         own = lambda x, sigma: 0.5 * x  # noqa: E731
-        step = ddpm.ddpm(clip=True).step
-        return jax.vmap(lambda x, k: step(k, x, own, likelihood, sigma, following)[0])(
-            x, keys
-        )
+        step = ddpm.DDPM(clip=True).step
+        given = own, NoGuidance(), scan, sigma, following
+        return jax.vmap(lambda x, key: step(key, x, *given)[0])(x, keys)
 
     network = seconds(bare, prior, x)
     others = seconds(rest, x, jax.random.split(KEY, 8), repeats=21)
@@ -190,17 +192,16 @@ def padis_rest(torch):
         return
     angles = (3.75 + 7.5 * np.arange(24)).tolist()  # as saved, in pixels
     op = ParallelBeam((64, 64, 1), angles=angles, detectors=128, dense=False)
-    likelihood = Measured(op, jnp.zeros(op.out_shape), jnp.float32(1))
+    scan = Scan(op, jnp.zeros(op.out_shape), 1.0)
     prior = Patches({}, Nothing(), patch=24, pad=8)
     x = jax.random.normal(KEY, (2, 80, 80, 1))
-    step = padis.padis(pad=8, steps=10).step
+    step = padis.PaDIS(pad=8, steps=10).step
 
-    def level(likelihood, x, keys):
-        return jax.vmap(lambda x, k: step(k, x, prior, likelihood, 1.0, 0.5)[0])(
-            x, keys
-        )
+    def level(scan, x, keys):
+        given = prior, NoGuidance(), scan, 1.0, 0.5
+        return jax.vmap(lambda x, key: step(key, x, *given)[0])(x, keys)
 
-    own = seconds(level, likelihood, x, jax.random.split(KEY, 2), repeats=21) / 10
+    own = seconds(level, scan, x, jax.random.split(KEY, 2), repeats=21) / 10
     other = torch["padis"]["rest"]
     name = f"PaDIS, no network: restated with {torch['padis']['operator']} / ours"
     yield at_least(name, other / own, 4, seconds=own, restated=other)

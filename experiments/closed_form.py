@@ -21,31 +21,39 @@ from checks import at_least, check, finish
 from gp_beds import gp_checks
 
 from klip_jax import kl, sde
-from klip_jax.guidance.base import NoMeasurement
+from klip_jax.guidance.none import NoGuidance
 from klip_jax.guidance.pigdm import PiGDM
 from klip_jax.priors.analytic import gaussian_kl, mixture_posterior_kl
 from klip_jax.sample import sample
-from klip_jax.samplers.ancestral import ancestral
-from klip_jax.samplers.euler_maruyama import euler_maruyama
+from klip_jax.samplers.ancestral import Ancestral
+from klip_jax.samplers.euler_maruyama import EulerMaruyama
 
 SCHEDULES = [sde.ve(1e-4, 200.0), sde.vp(), sde.sub_vp(), sde.edm(1e-4, 200.0)]
 
 
 @functools.partial(jax.jit, static_argnames=("n", "signs"))
-def draw_and_estimate(key, bed, likelihood, posterior, levels, *, n, signs=(1.0,)):
+def draw_and_estimate(key, bed, guidance, posterior, levels, *, n, signs=(1.0,)):
     """Draw n exact posterior samples and run `levels_kl` on them."""
     key_x0, key_levels = jax.random.split(key)
     x0 = jax.vmap(posterior.sample)(jax.random.split(key_x0, n))
-    return kl.levels_kl(key_levels, bed.prior, likelihood, x0, levels, signs=signs)
+    given = bed.prior, guidance, bed.scan, x0, levels
+    return kl.levels_kl(key_levels, *given, signs=signs)
 
 
-@functools.partial(jax.jit, static_argnames=("sampler", "n"))
-def path_energies(key, sampler, bed, likelihood, sigmas, *, n):
+@functools.partial(jax.jit, static_argnames="n")
+def path_energies(key, sampler, bed, guidance, sigmas, *, n):
     """Run n chains; return their path KLs [n]."""
 
     def one(key):
         chain = sample(
-            key, sampler, bed.prior, likelihood, sigmas, bed.shape, kl.path_kl()
+            key,
+            sampler,
+            bed.prior,
+            sigmas,
+            bed.shape,
+            guidance=guidance,
+            scan=bed.scan,
+            reducer=kl.path_kl(),
         )
         return chain.reduced.sum()
 
@@ -114,21 +122,22 @@ def same_integrand():
     x0 = jax.vmap(g.posterior.sample)(jax.random.split(jax.random.key(0), 64))
     z = jax.random.normal(jax.random.key(3), x0.shape)
 
-    def native(schedule, bed, likelihood, sigma, x0, z):
+    def native(schedule, bed, guidance, sigma, x0, z):
         # A VP user's quantities only: x_t, alpha(t), g^2(t), dt.
         t = schedule.time(sigma)
         level, rate = jax.jvp(lambda t: jnp.log(schedule.sigma(t)), (t,), (t * 0 + 1,))
         alpha = schedule.alpha(t)
         x_t = alpha * (x0 + jnp.exp(level) * z)
-        score = likelihood.score(bed.prior, x_t / alpha, jnp.exp(level))[1] / alpha
+        given = bed.prior, bed.scan, x_t / alpha, jnp.exp(level)
+        score = guidance.score(*given)[1] / alpha
         return sde.squared_diffusion(schedule, t) * jnp.sum(score**2) / (2 * rate)
 
     def values(dtype):
         given = (g, g.exact(), levels, x0, z)
-        bed, likelihood, *arrays = jax.tree.map(lambda a: jnp.asarray(a, dtype), given)
+        bed, guidance, *arrays = jax.tree.map(lambda a: jnp.asarray(a, dtype), given)
 
         def curve(schedule):
-            of = functools.partial(native, schedule, bed, likelihood)
+            of = functools.partial(native, schedule, bed, guidance)
             draws = jax.vmap(jax.vmap(of, (None, 0, 0)), (0, None, None))(*arrays)
             return draws.mean(1)
 
@@ -145,9 +154,9 @@ def many_levels():
     """T4, T5, T6, T8: `levels_kl` with exact posterior samples."""
     g, m = beds.g16(), beds.m16()
     levels = sde.log_levels(32, 0.01, 50.0)
-    likelihoods = {"G16": (g, g.exact(), beds.TRUNCATED, 0.012)}
-    likelihoods["M16"] = (m, m.exact(), beds.M16, 0.02)
-    for name, (bed, exact, target, tolerance) in likelihoods.items():
+    problems = {"G16": (g, g.exact(), beds.TRUNCATED, 0.012)}
+    problems["M16"] = (m, m.exact(), beds.M16, 0.02)
+    for name, (bed, exact, target, tolerance) in problems.items():
         found = draw_and_estimate(
             jax.random.key(4), bed, exact, bed.posterior, levels, n=4096
         )
@@ -163,7 +172,7 @@ def many_levels():
     yield check("T5 coverage of the 95 % interval", covered.mean(), 0.9475, 0.0275)
 
     for name, table in (("G16", beds.G16_TABLE), ("M16", beds.M16_TABLE)):
-        bed, exact = likelihoods[name][:2]
+        bed, exact = problems[name][:2]
         sigmas = jnp.asarray(list(table))
 
         def blocks(key, bed=bed, exact=exact, sigmas=sigmas):
@@ -184,7 +193,7 @@ def many_levels():
                 yield check(what, means[k, i], target, tolerance)
 
     wide = sde.log_levels(32, 0.002, 80.0)
-    pigdm = g.measured(PiGDM, prior_var=1.0)
+    pigdm = PiGDM(prior_var=1.0)
     found = draw_and_estimate(jax.random.key(8), g, pigdm, g.posterior, wide, n=4096)
     value = found.samples.sum((1, 2)).mean()
     yield check("T8 PiGDM at many levels", value, 8.698, 0.02 * 8.698)
@@ -193,14 +202,14 @@ def many_levels():
 def trajectories():
     """T7, T14: path KL of sampled chains, and what it bounds."""
     g = beds.g16()
-    pigdm = g.measured(PiGDM, prior_var=1.0)
+    pigdm = PiGDM(prior_var=1.0)
     targets = {
         ("ancestral", 100): 12.214,
         ("ancestral", 200): 11.728,
         ("Euler-Maruyama", 100): 12.001,
         ("Euler-Maruyama", 200): 11.622,
     }
-    samplers = {"ancestral": ancestral(), "Euler-Maruyama": euler_maruyama()}
+    samplers = {"ancestral": Ancestral(), "Euler-Maruyama": EulerMaruyama()}
     for (name, n), target in targets.items():
         sigmas = sde.log_levels(n, 0.002, 80.0)[::-1]
         key, sampler = jax.random.key(7), samplers[name]
@@ -211,12 +220,12 @@ def trajectories():
         yield check(f"{what}, its expectation", expected, target, 2e-3)
 
     # n = 200: what the guided and the unguided chain draw, and the KL between them.
-    free = beds.propagate(ancestral(), g, NoMeasurement(), sigmas)[0]
-    for name, likelihood, path, output in (
+    free = beds.propagate(Ancestral(), g, NoGuidance(), sigmas)[0]
+    for name, guidance, path, output in (
         ("exact", g.exact(), 11.73, 11.33),
         ("PiGDM", pigdm, 11.90, 9.98),
     ):
-        law, nats = beds.propagate(ancestral(), g, likelihood, sigmas)
+        law, nats = beds.propagate(Ancestral(), g, guidance, sigmas)
         bounded = gaussian_kl(law, free)
         yield check(f"T14 path KL, {name}", nats.sum(), path, 0.006)
         yield check(f"T14 KL of outputs, {name}", bounded, output, 0.006)
@@ -238,7 +247,7 @@ def random_problem(d, seed):
 
     def run(key, n_levels, n_chains):
         found = draw_and_estimate(key, bed, exact, posterior, levels, n=n_levels)
-        chains = path_energies(key, ancestral(), bed, exact, sigmas, n=n_chains)
+        chains = path_energies(key, Ancestral(), bed, exact, sigmas, n=n_chains)
         return [kl.mean_stderr(v) for v in (found.samples.sum((1, 2)), chains)]
 
     # A pilot says how many draws bring the standard error to 0.5 % of the KL.

@@ -1,4 +1,4 @@
-"""Which sampler with which likelihood score: the bias of each, without sampling error.
+"""Which sampler with which guidance: the bias of each, without sampling error.
 
     python experiments/combinations.py
 
@@ -23,16 +23,17 @@ from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.guidance.dps import DPS, DPSWithoutJacobian
 from klip_jax.guidance.pigdm import PiGDM
 from klip_jax.guidance.trace_covariance import TraceCovariance
-from klip_jax.samplers.ancestral import ancestral
-from klip_jax.samplers.ddim import ddim
-from klip_jax.samplers.euler_maruyama import euler_maruyama
-from klip_jax.samplers.heun import heun
-from klip_jax.samplers.langevin import langevin
-from klip_jax.samplers.null_space import null_space
-from klip_jax.samplers.predictor_corrector import predictor_corrector
-from klip_jax.samplers.projection import projection
-from klip_jax.samplers.proximal import proximal
-from klip_jax.samplers.resampling import resampling
+from klip_jax.samplers.ancestral import Ancestral
+from klip_jax.samplers.ddim import DDIM
+from klip_jax.samplers.euler_maruyama import EulerMaruyama
+from klip_jax.samplers.heun import Heun
+from klip_jax.samplers.langevin import Langevin
+from klip_jax.samplers.null_space import NullSpace
+from klip_jax.samplers.predictor_corrector import PredictorCorrector
+from klip_jax.samplers.projection import Projection
+from klip_jax.samplers.proximal import Proximal
+from klip_jax.samplers.resampling import Resampling
+from klip_jax.types import Guidance, Sampler, Scan
 
 CALLS = 100
 NO_NOISE = 1e-3  # noise_std that hard projections are told
@@ -90,7 +91,7 @@ R16: a random covariance and a random matrix of 8 rows, noise .2.
   draws of the posterior, and from the chain's own draws. Samplers that use no score are
   given that of the conditional Gaussian.
 - derivatives: of the network, beside its calls; each costs about two more calls.
-- "told no noise": the likelihood has noise .001 instead of the true one.
+- "told no noise": the scan is said to have noise .001 instead of the true one.
 
 What it says. With a true likelihood score all errors are those of the step: least for
 Heun and for a corrector, most for Langevin steps alone. With approximate scores:
@@ -110,52 +111,47 @@ class Combination(NamedTuple):
     Attributes:
       name: what people call it.
       sampler: see `types.Sampler`.
-      likelihood: bed -> likelihood.
+      guidance: see `types.Guidance`; None takes the exact one of the bed.
+      noise_std: what the sampler is told; None tells the truth.
     """
 
     name: str
-    sampler: object
-    likelihood: object
+    sampler: Sampler
+    guidance: Guidance | None = None
+    noise_std: float | None = None
+
+    def given(self, bed):
+        """Return the guidance and the scan of this row on a bed."""
+        operator, told = Spectral(bed.matrix, bed.shape), self.noise_std
+        scan = Scan(operator, bed.y, told or bed.noise_std)
+        return self.guidance or bed.exact(), scan
 
 
-def measured(kind, noise_std=None, **settings):
-    """Return bed -> likelihood; `noise_std` other than the true one may be told."""
-
-    def build(bed):
-        operator = Spectral(bed.matrix, bed.shape)
-        return kind(operator, bed.y, noise_std or bed.noise_std, **settings)
-
-    return build
-
-
-EXACT, WHITE = beds.Bed.exact, measured(ConditionalGaussian)
-HARD = measured(ConditionalGaussian, NO_NOISE)
-UNIT, OWN = measured(PiGDM, prior_var=1.0), measured(PiGDM)
-TRACE = measured(TraceCovariance)
+WHITE = ConditionalGaussian()
 COMBINATIONS = [
-    Combination("ancestral + exact", ancestral(), EXACT),
-    Combination("Euler-Maruyama + exact", euler_maruyama(), EXACT),
-    Combination("DDIM (Euler) + exact", ddim(), EXACT),
-    Combination("DDIM(.5) + exact", ddim(0.5), EXACT),
-    Combination("Heun + exact", heun(), EXACT),
-    Combination("Langevin + exact", langevin(), EXACT),
-    Combination("predictor-corrector + exact", predictor_corrector(), EXACT),
-    Combination("resampling (DAPS)", resampling(), WHITE),
-    Combination("ancestral + conditional Gaussian", ancestral(), WHITE),
-    Combination("Heun + conditional Gaussian", heun(), WHITE),
-    Combination("ancestral + PiGDM(prior_var=1)", ancestral(), UNIT),
-    Combination("DDIM + PiGDM(prior_var=1)", ddim(), UNIT),
-    Combination("ancestral + PiGDM", ancestral(), OWN),
-    Combination("ancestral + trace covariance", ancestral(), TRACE),
-    Combination("Heun + trace covariance", heun(), TRACE),
-    Combination("proximal (DiffPIR)", proximal(), WHITE),
-    Combination("null space (DDNM+)", null_space(), WHITE),
-    Combination("null space (DDNM), told no noise", null_space(), HARD),
-    Combination("projection (Song 2022)", projection(), WHITE),
-    Combination("projection(.84), told no noise", projection(0.84), HARD),
-    Combination("ancestral + hard projection", ancestral(), HARD),
-    Combination("ancestral + DPS", ancestral(), measured(DPS)),
-    Combination("ancestral + DPS, J = I", ancestral(), measured(DPSWithoutJacobian)),
+    Combination("ancestral + exact", Ancestral()),
+    Combination("Euler-Maruyama + exact", EulerMaruyama()),
+    Combination("DDIM (Euler) + exact", DDIM()),
+    Combination("DDIM(.5) + exact", DDIM(0.5)),
+    Combination("Heun + exact", Heun()),
+    Combination("Langevin + exact", Langevin()),
+    Combination("predictor-corrector + exact", PredictorCorrector()),
+    Combination("resampling (DAPS)", Resampling(), WHITE),
+    Combination("ancestral + conditional Gaussian", Ancestral(), WHITE),
+    Combination("Heun + conditional Gaussian", Heun(), WHITE),
+    Combination("ancestral + PiGDM(prior_var=1)", Ancestral(), PiGDM(1.0)),
+    Combination("DDIM + PiGDM(prior_var=1)", DDIM(), PiGDM(1.0)),
+    Combination("ancestral + PiGDM", Ancestral(), PiGDM()),
+    Combination("ancestral + trace covariance", Ancestral(), TraceCovariance()),
+    Combination("Heun + trace covariance", Heun(), TraceCovariance()),
+    Combination("proximal (DiffPIR)", Proximal(), WHITE),
+    Combination("null space (DDNM+)", NullSpace(), WHITE),
+    Combination("null space (DDNM), told no noise", NullSpace(), WHITE, NO_NOISE),
+    Combination("projection (Song 2022)", Projection(), WHITE),
+    Combination("projection(.84), told no noise", Projection(0.84), WHITE, NO_NOISE),
+    Combination("ancestral + hard projection", Ancestral(), WHITE, NO_NOISE),
+    Combination("ancestral + DPS", Ancestral(), DPS()),
+    Combination("ancestral + DPS, J = I", Ancestral(), DPSWithoutJacobian()),
 ]
 
 
@@ -180,12 +176,12 @@ def network_calls(combination, bed):
     class Counting:
         variance = staticmethod(bed.prior.variance)
 
-        def __call__(self, x, sigma, *, key=None):
+        def __call__(self, x, sigma):
             return denoise(x, sigma)
 
     sigma, x = jnp.float64(0.5), bed.prior.mean
     with jax.disable_jit():
-        given = (Counting(), combination.likelihood(bed), sigma, 0.9 * sigma)
+        given = (Counting(), *combination.given(bed), sigma, 0.9 * sigma)
         combination.sampler.step(jax.random.key(0), x, *given)
     return counts
 
@@ -197,7 +193,7 @@ def measure(combination, problems):
     sigmas = jnp.append(sde.log_levels(steps, LOW, HIGH)[::-1], 0.0)
     row = dict(calls=steps * a_step[0], derivatives=steps * a_step[1])
     for name, (bed, posterior) in problems.items():
-        given = (combination.likelihood(bed), bed, posterior, sigmas)
+        given = (*combination.given(bed), bed, posterior, sigmas)
         found = evaluate(combination.sampler, *given)
         row[name] = {key: float(value) for key, value in found.items()}
     return row

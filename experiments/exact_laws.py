@@ -6,7 +6,6 @@ noise it draws, so means, covariances and expected energies are linear algebra:
     x' = c + J (x - m) + N z,   m' = c,   C' = J C J^T + N N^T.
 """
 
-import functools
 import math
 from typing import NamedTuple
 from unittest import mock
@@ -30,26 +29,27 @@ class Law(NamedTuple):
     path_kl: jax.Array
 
 
-def law(sampler, bed, likelihood, sigmas):
+def law(sampler, bed, guidance, sigmas, scan=None):
     """Propagate mean and covariance through steps affine in state and noise.
 
     Unlike `beds.propagate` it lets a step use any number of draws, in any way: keys are
     stand-ins for rows of a table of noise, and the step is differentiated by the table.
+    `scan` may tell the sampler another operator or noise than the bed's.
     """
-    d = bed.matrix.shape[1]
+    d, measured = bed.matrix.shape[1], (guidance, scan or bed.scan)
 
     def step(carry, levels):
         def move(x, table):
             def normal(key, shape, dtype):
-                row = table.at[key].get(mode="fill", fill_value=jnp.nan)
+                row = table.at[slot(key)].get(mode="fill", fill_value=jnp.nan)
                 return row[: math.prod(shape)].reshape(shape).astype(dtype)
 
             def split(key, num=2):
-                return key * CHILDREN + 1 + jnp.arange(num)
+                return jax.vmap(stand_in)(slot(key) * CHILDREN + 1 + jnp.arange(num))
 
             with mock.patch.multiple(jax.random, normal=normal, split=split):
                 new, info = sampler.step(
-                    jnp.int32(0), x.reshape(bed.shape), bed.prior, likelihood, *levels
+                    stand_in(0), x.reshape(bed.shape), bed.prior, *measured, *levels
                 )
             return jnp.stack([new.ravel(), info.shift.ravel()]), info.noise_var
 
@@ -69,6 +69,16 @@ def law(sampler, bed, likelihood, sigmas):
     return jax.lax.scan(step, start, (sigmas[:-1], sigmas[1:]))[0]
 
 
+def stand_in(row):
+    """Return a key that is nothing but the number of a row of the table."""
+    return jax.random.wrap_key_data(jnp.stack([0, row]).astype(jnp.uint32))
+
+
+def slot(key):
+    """Return the row that a stand-in is for."""
+    return jax.random.key_data(key)[..., 1].astype(jnp.int32)
+
+
 class Spectral(beds.Dense):
     """`beds.Dense` with eigenvectors for A A^T: programs compile twice as fast."""
 
@@ -80,11 +90,11 @@ class Spectral(beds.Dense):
         return self.basis @ (self.basis.T @ r / (variance * self.power + noise_var))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def evaluate(sampler, likelihood, bed, posterior, sigmas):
+@jax.jit
+def evaluate(sampler, guidance, scan, bed, posterior, sigmas):
     """Return the errors of one combination on one bed, relative to the truth."""
     mean, covariance = posterior.mean.ravel(), posterior.covariance
-    found = law(sampler, bed, likelihood, sigmas)
+    found = law(sampler, bed, guidance, sigmas, scan)
     true = gaussian_kl(posterior, bed.prior)
     grid = sde.log_levels(32, LOW, HIGH)
 
@@ -92,7 +102,7 @@ def evaluate(sampler, likelihood, bed, posterior, sigmas):
         # The expected integrand of `levels_kl` at exact draws, and at the chain's own.
         def score(u):
             u = u.reshape(bed.shape)
-            return sigma * likelihood.score(bed.prior, u, sigma)[1].ravel()
+            return sigma * guidance.score(bed.prior, scan, u, sigma)[1].ravel()
 
         centre, jacobian = score(mean), jax.jacfwd(score)(mean)
         own = centre + jacobian @ (found.mean - mean)

@@ -74,9 +74,8 @@ def block_maps(prior, covariance, matrix, noise_std, images, rng):
             key_x0, key_levels = jax.random.split(key)
             own = posterior.replace(mean=mean)
             x0 = jax.vmap(own.sample)(jax.random.split(key_x0, SAMPLES))
-            likelihood = Exact(None, None, None, own)
             return kl.levels_kl(
-                key_levels, prior, likelihood, x0, levels, block=BLOCK
+                key_levels, prior, Exact(own), None, x0, levels, block=BLOCK
             ).block_map
 
         return jax.lax.map(one, inputs, batch_size=8)

@@ -14,17 +14,16 @@ import numpy as np
 import scipy.sparse
 from safetensors.numpy import load_file
 
-from klip_jax import kl, metrics
-from klip_jax.build import build
+from klip_jax import blocks, metrics
+from klip_jax.config import build
 from klip_jax.convert import diffusers, edm
-from klip_jax.guidance.base import Measured
 from klip_jax.operators.base import Operator
 from klip_jax.operators.blur import GaussianBlur
 from klip_jax.priors.epsilon import Epsilon
 from klip_jax.priors.patches import Patches, positions
 from klip_jax.release import ddpm, padis
 from klip_jax.release.scoring import klip_reference
-from klip_jax.types import StepInfo
+from klip_jax.types import Scan, StepInfo
 
 
 def read(path):
@@ -64,7 +63,8 @@ def fold(reducer, shifts):
     def one(shifts):
         def step(acc, shift):
             zero = jnp.zeros(())
-            return reducer.update(acc, StepInfo(zero, zero, shift, shift, zero)), None
+            info = StepInfo(zero, zero, shift, shift, shift, zero)
+            return reducer.update(acc, info), None
 
         acc = reducer.init(shifts.shape[1:])
         return reducer.finalize(jax.lax.scan(step, acc, shifts)[0])
@@ -80,7 +80,7 @@ def scoring(folder):
     maps = np.stack([mean(updates) for updates in kept["updates_window"]])
     labels, body = kept["labels"] > 1, kept["body"] > 0
     for block in (2, 4, 8):
-        scores, name = kl.block_sum(maps, block), f"b{block}"
+        scores, name = blocks.block_sum(maps, block), f"b{block}"
         error = np.abs(scores / kept[f"score_{name}"] - 1).max()
         yield f"score, block {block}, relative", error, 1e-6
         for regions, what in ((body, ""), (np.ones_like(body), "_nobody")):
@@ -93,7 +93,7 @@ def scoring(folder):
         found = metrics.localization(maps, labels, body, block)
         yield f"its mean, block {block}", gap(found, kept[f"image_mean_{name}"]), 1e-15
     both = [*kept["id_scores_b4"], *kept["score_b4"]]
-    scores = [float(kl.top_mean(jnp.asarray(m), 0)) for m in both]
+    scores = [float(blocks.top_mean(jnp.asarray(m), 0)) for m in both]
     found = metrics.auroc(scores, np.arange(len(both)) >= len(kept["id_scores_b4"]))
     yield "AUROC between images", gap(found, kept["dataset_auroc_b4"]), 0
 
@@ -107,7 +107,8 @@ def ddpm_chain(folder, denoisers):
     """
     kept = read(folder / "ddpm_32.npz")
     operator = GaussianBlur((32, 32, 3), std=9.0, truncate=1.11)  # of 21 pixels
-    likelihood = Measured(operator, (kept["y"][0] + 1) / 2, jnp.float32(1))
+    scan = Scan(operator, (kept["y"][0] + 1) / 2, 1.0)
+    sampler = ddpm.DDPM(clip=True, batch_axis="samples")
     sigmas, g = ddpm.levels(100, kept["betas"]), ddpm.training_g(kept["betas"])
     noise = kept["variance_noise_const"]  # the same at every step
 
@@ -117,8 +118,7 @@ def ddpm_chain(folder, denoisers):
             eps, *levels = inputs
 
             def one(x, z, eps):
-                settings = dict(clip=True, batch_axis="samples")
-                return ddpm.move(z, x, denoisers(eps), likelihood, *levels, **settings)
+                return sampler.move(z, x, denoisers(eps), scan, *levels)
 
             x, info = jax.vmap(one, axis_name="samples")(x, noise, eps)
             return x, info.shift / g(levels[0])
@@ -141,7 +141,7 @@ def ddpm_given_eps(folder):
     scores = read(folder / "ddpm_32_scores.npz")
     heatmap = fold(klip_reference((65, 85), jnp.ones_like), updates).mean(0)
     for block in (1, 4):
-        found, expected = kl.block_sum(heatmap, block), scores[f"score_b{block}"]
+        found, expected = blocks.block_sum(heatmap, block), scores[f"score_b{block}"]
         yield (
             f"DDPM given eps, score, block {block}, of max",
             of_max(found, expected),
@@ -201,19 +201,19 @@ def padis_chain(folder):
     found = 0.25 / total**2 * io["x"][0] + sigma / 2 / total * f
     yield "PaDIS network, of max", of_max(found, io["D"][0]), 1e-4
 
-    likelihood = Measured(padis_matrix(folder), kept["sinogram"][0], jnp.float32(1))
+    scan = Scan(padis_matrix(folder), kept["sinogram"][0], 1.0)
+    sampler = padis.PaDIS(pad=8, as_recorded=True)
     noises = kept["z"].copy()
     noises[-1] = 0  # the last level has none
     start = np.pad(10 * kept["init_noise"], ((0, 0), (8, 8), (8, 8), (0, 0)))
 
     @jax.jit
-    def run(prior, likelihood, x, noises):
+    def run(prior, scan, x, noises):
         def step(start, inputs):
             offsets, noises, sigma = inputs
 
             def one(x, noises):
-                given = offsets, noises, x, prior, likelihood, sigma
-                return padis.move(*given, as_recorded=True)
+                return sampler.move(offsets, noises, x, prior, scan, sigma)
 
             x, info = jax.vmap(one, (0, 1))(start, noises)
             return x, (info.shift, jnp.abs(start).max())
@@ -221,7 +221,7 @@ def padis_chain(folder):
         inputs = jnp.asarray(kept["offsets"]), noises, jnp.float32(kept["sigma"])
         return jax.lax.scan(step, x, inputs)
 
-    x, (updates, largest) = run(prior, likelihood, start, noises)
+    x, (updates, largest) = run(prior, scan, start, noises)
     first, _, *others = map(of_max, np.asarray(updates), kept["measurement_updates"])
     yield "PaDIS, updates of the first level, of max", first, 2e-4
     # Here the release's updates hold roundings of the canvas, each 8e-5 of their max.

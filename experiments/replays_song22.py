@@ -37,17 +37,17 @@ def song22_noises(raw, steps, shape):
 def song22_chain(kept, prior, steps, total):
     """Run `steps` of a chain of `total`; returns (samples, normalised updates)."""
     operator = RadialLines((64, 64, 1), views=23, contested="last")
-    likelihood = song22.measured(operator, operator.from_spectrum(kept["known"]))
+    scan = song22.measured(operator, operator.from_spectrum(kept["known"]))
+    sampler = song22.Song22(as_recorded=True, batch_axis="samples")
     shape = (len(kept["samples"]), 64, 64, 1)
     start, noises = song22_noises(jnp.asarray(kept["step_rng"][0]), total, shape)
     sigmas, following = song22.levels(total)
     g = song22.training_g()
 
     @jax.jit
-    def run(prior, likelihood, start, noises):
+    def run(prior, scan, start, noises):
         def one(noises, x, *levels):
-            settings = dict(as_recorded=True, batch_axis="samples")
-            return song22.move(noises, x, prior, likelihood, *levels, **settings)
+            return sampler.move(noises, x, prior, scan, *levels)
 
         def step(x, inputs):
             noises, *levels = inputs
@@ -58,10 +58,10 @@ def song22_chain(kept, prior, steps, total):
         inputs = noises, sigmas[:steps], following[:steps]
         x, updates = jax.lax.scan(step, song22.SIGMA_MAX * start, inputs)
         last = sigmas[-1]
-        finish = lambda x: song22.finish(x, prior, likelihood, last)  # noqa: E731
+        finish = lambda x: song22.finish(x, prior, scan, last)  # noqa: E731
         return jax.vmap(finish)(x)[..., 0], updates
 
-    return run(prior, likelihood, start, noises[:steps])
+    return run(prior, scan, start, noises[:steps])
 
 
 def song22_pieces(folder):

@@ -3,8 +3,8 @@
     grad_x log p(y | x) ~ J^T A^T (y - A D) / s^2,    J = dD/dx,
 
 with the true noise s, not a tuned step size. The point mass ignores Cov(x0 | x_sigma),
-so the score is far too large wherever sigma^2 A A^T exceeds s^2 (2300 times the
-KL on a smooth Gaussian problem); as sigma -> 0 it becomes exact.
+so the score is far too large wherever sigma^2 A A^T exceeds s^2 (2300 times the KL on a
+smooth Gaussian problem); as sigma -> 0 it becomes exact.
 
 Reference: Chung et al. 2023, eq. 11-16; docs/theory.md, section 8.
 """

@@ -2,9 +2,9 @@
 
     grad_x log p(y | x) ~ J^T A^T (v A A^T + s^2 I)^-1 (y - A D),    J = dD/dx.
 
-Exact for a white Gaussian prior. On a smooth one it is 23 % low in total when it
-is used at many noise levels at once (docs/theory.md, section 8), and it overshoots at high noise in
-tomography.
+Exact for a white Gaussian prior. On a smooth one it is 23 % low in total when it is
+used at many noise levels at once (docs/theory.md, section 8), and it overshoots at high
+noise in tomography.
 
 Reference: Song et al. 2023 (PiGDM), eq. 7-8, there v = sigma^2 / (1 + sigma^2). Here
 v is sigma^2 prior_var / (prior_var + sigma^2), or the prior's own expected error.

@@ -6,8 +6,8 @@ An exact denoiser has C = Cov(x0 | x_sigma = x) = sigma^2 J, so v = sigma^2 tr J
 this x, from the network itself: no table, no prior variance. tr J is estimated by
 Hutchinson's rule, E z^T J z = tr J for random signs z. Exact for a white Gaussian
 prior; on a smooth one v is too small for the strong directions of C, the score too
-large, and its energy at many noise levels twice the KL (docs/theory.md, section 8). On any
-Gaussian prior it is `PiGDM` with the prior's own expected error.
+large, and its energy at many noise levels twice the KL (docs/theory.md, section 8). On
+any Gaussian prior it is `PiGDM` with the prior's own expected error.
 
 Reference: Finzi et al. 2023 and Peng et al. 2024 (covariances in guidance); Hutchinson
 1990 (the trace).
