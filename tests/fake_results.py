@@ -1,19 +1,34 @@
-"""Results as a run writes them, drawn instead of computed."""
+"""A run as it is stored, drawn instead of computed."""
 
 import numpy as np
 from scipy import ndimage
 
-from klip_jax.results import ImageResult
+from klip_jax.data.base import in_memory
+from klip_jax.run.store import COLUMNS, Store, create
 
 SIGMAS = np.geomspace(0.015, 0.6, 8)
+DETECTORS = {
+    "klip": {
+        "class": "klip.KLIP",
+        "control": False,
+        "unit": "nats per pixel",
+        "has_map": True,
+        "network_calls": 288,
+        "extras": {"levels": [8], "density": [8, 3], "tilt": [2]},
+        "curves": ["guided", "coherent", "coherent guided"],
+    },
+    "msma": {"class": "msma.MSMA", "control": False, "network_calls": 10},
+    "intensity": {"class": "controls.Intensity", "control": True, "has_map": True},
+    "gradient": {"class": "controls.Gradient", "control": True, "has_map": True},
+}
+_ABOUT = {"has_map": False, "unit": "", "network_calls": 0, "extras": {}, "block": 4}
+_KNOWN = ("masks", "eligible", "body")
 
 
-def fake_result(
-    name="id_000", group="id", *, size=32, block=4, seed=0, effect=1.0, **known
-):
-    """Return an `ImageResult` with a disc as body and, unless "id", a blob in it.
+def fake_image(name="id_000", group="id", *, size=32, block=4, seed=0, effect=1.0):
+    """Return a dict of what is known of and found in one image.
 
-    `known` overrides arrays; one that is None is left out.
+    A disc is the body; unless the group is "id" there is a blob in it.
     """
     rng = np.random.default_rng([seed, *name.encode()])
     rows, columns = np.mgrid[:size, :size] / size - 0.5
@@ -37,38 +52,118 @@ def fake_result(
     heatmap = 0.4 * body * np.abs(noise(0.015)) + 0.6 * effect * excess
     heatmap = heatmap + 0.02 * noise(0.01)
     side = size // block
-    blocks = heatmap.reshape(side, block, side, block).sum((1, 3))
+    sums = heatmap.reshape(side, block, side, block).sum((1, 3)).ravel()
     bump = np.exp(-0.5 * (np.log(SIGMAS / 0.1)) ** 2)
-    gain = np.array([2.0, 0.5, 1.0])[:, None, None]
-    score = np.sort(blocks.ravel())[-3:].mean()
-    arrays = {
-        "heatmap": heatmap,
-        "levels": SIGMAS,
-        "blocks": bump[:, None, None, None] * gain * blocks,
-        "mean": np.clip(mean, 0, 1)[..., None],
+    score = np.sort(sums)[-3:].mean()
+    gradient = np.hypot(*np.gradient(mean))
+    return {
+        "image_id": name,
+        "group": group,
+        "patient": "",
         "misfit": rng.chisquare(500) / 500,
-        "std": 0.02 * np.abs(noise(0.02))[..., None],
-        "naive": (truth + 0.08 * noise(0.006))[..., None],
-        "control_intensity": mean,
-        "control_gradient": np.hypot(*np.gradient(mean)),
-        "control_score_intensity": np.sort(mean.ravel())[-20:].mean(),
-        "control_score_gradient": np.hypot(*np.gradient(mean)).max(),
-        "truth": truth[..., None],
-        "mask": mask,
+        "first_bad_step": -1,
+        "score": {
+            "klip": score,
+            "msma": score + 2 * rng.normal(),
+            "intensity": np.sort(mean.ravel())[-20:].mean(),
+            "gradient": gradient.max(),
+        },
+        "stderr": {"klip": 0.1 * score},
+        "p_value": {
+            name: rng.uniform() ** (1 if group == "id" else 4)
+            for name in ("klip", "msma")
+        },
+        "p_conformal": {},
+        "arrays": {
+            "klip/heatmap": heatmap,
+            "klip/levels": SIGMAS,
+            "klip/density": bump[:, None] * np.array([2.0, 0.5, 1.0]) * sums.sum(),
+            "klip/tilt": np.ones(2),
+            "intensity/heatmap": mean,
+            "gradient/heatmap": gradient,
+            "reconstruction/mean": np.clip(mean, 0, 1)[..., None],
+            "reconstruction/std": 0.02 * np.abs(noise(0.02))[..., None],
+            "reconstruction/naive": (truth + 0.08 * noise(0.006))[..., None],
+        },
+        "images": truth[..., None],
+        "masks": mask,
         "eligible": eligible,
         "body": body,
     }
-    arrays = {k: v for k, v in (arrays | known).items() if v is not None}
-    p_value = float(rng.uniform() if group == "id" else rng.uniform() ** 4)
-    return ImageResult(
-        name, group, float(score), 0.1 * score, p_value, 328, 4.2, -1, arrays
-    )
 
 
 def fake_set(count=6, groups=("id", "lesion"), **settings):
-    """Return `count` results of each group."""
+    """Return `count` images of each group."""
     return [
-        fake_result(f"{group}_{i:03d}", group, **settings)
+        fake_image(f"{group}_{i:03d}", group, **settings)
         for group in groups
         for i in range(count)
     ]
+
+
+def write(folder, images, *, main="klip", detectors=DETECTORS, chunk=4, known=_KNOWN):
+    """Store the fake `images`; return (store, data).
+
+    Args:
+      folder: of the run.
+      images: what `fake_image` returns, changed at will.
+      main, detectors, chunk: of the run.
+      known: regions that the data know.
+    """
+    about = {name: _ABOUT | detectors[name] for name in detectors}
+    meta = {
+        "digest": "0" * 64,
+        "chunk": chunk,
+        "main": main,
+        "detectors": about,
+        "settings": {
+            "main": main,
+            "data": {"name": "fake"},
+            "scan": {"noise_std": 0.1},
+        },
+        "versions": {"jax": "1.2.3"},
+    }
+    create(folder, meta)
+    store = Store(folder)
+    for start in range(0, len(images), chunk):
+        part = images[start : start + chunk]
+        rows = [
+            _row(image, start + i, name)
+            for i, image in enumerate(part)
+            for name in detectors
+        ]
+        arrays = {
+            name: np.stack([image["arrays"][name] for image in part])
+            for name in part[0]["arrays"]
+        }
+        columns = {c: [row[c] for row in rows] for c in COLUMNS}
+        store.write_chunk(start // chunk, columns, arrays, len(images))
+    return store, data_of(images, known)
+
+
+def data_of(images, known=_KNOWN):
+    """Return the data of the fake `images`."""
+    if not images:
+        return None
+    fields = {name: np.stack([image[name] for image in images]) for name in known}
+    return in_memory(
+        np.stack([image["images"] for image in images]).astype(np.float32),
+        [image["image_id"] for image in images],
+        [image["group"] for image in images],
+        **fields,
+    )
+
+
+def _row(image, index, name):
+    nan = float("nan")
+    row = {c: image[c].get(name, nan) for c in COLUMNS[5:8]}
+    return row | {
+        "index": index,
+        "detector": name,
+        "p_conformal": image["p_conformal"].get(name, nan),
+        "network_calls": DETECTORS.get(name, {}).get("network_calls", 0),
+        "seconds": 4.2,
+        "posterior_seconds": 1.0,
+        **{c: image[c] for c in ("image_id", "group", "patient", "misfit")},
+        "first_bad_step": image["first_bad_step"],
+    }

@@ -7,7 +7,7 @@ from klip_jax import metrics
 
 def test_auroc_of_perfect_reversed_and_tied_scores():
     labels = np.array([0, 0, 1, 1], bool)
-    assert metrics.auroc([1, 2, 3, 4], labels) == 1
+    assert metrics.auroc(np.array([1, 2, 3, 4]), labels) == 1
     assert metrics.auroc([4, 3, 2, 1], labels) == 0
     assert metrics.auroc([5, 5, 5, 5], labels) == 0.5
     assert metrics.auroc([1, 2, 2, 3], labels) == 0.875

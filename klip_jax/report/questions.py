@@ -1,0 +1,159 @@
+"""Two questions, two names, asked of every detector of a run.
+
+`localization`: inside one anomalous image, do the blocks with the anomaly rank above
+the others. `detection`: between images, do the anomalous ones rank above the others.
+Each enters AUROCs with intervals, paired differences from the main detector, and the
+same by group of anomalies.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from klip_jax import metrics
+from klip_jax.report.maps import TEMPLATE, Measured
+from klip_jax.report.table import Table
+
+QUESTIONS = ("localization", "detection")
+REGIONS = {
+    "eligible": "eligible tissue",
+    "body": "the body",
+    "image": "the whole image",
+}
+FEW = 8
+
+
+def localization(
+    found: dict[str, Any], left_out: list[str], table: Table, seen: Measured
+) -> None:
+    """Enter what the maps say into `found["detectors"]`, and why not into `left_out`.
+
+    Args:
+      found: metrics so far; gains `localization_region`.
+      left_out: sentences so far.
+      table, seen: of the run.
+    """
+    masked = seen.masked
+    if not masked.any():
+        left_out.append("Localization: no image has a mask of what is odd in it.")
+        return
+    main = seen.regions[0]
+    if main != "eligible":
+        left_out.append(
+            "Localization in eligible tissue: not every image says where an anomaly "
+            f"could have been, so it is scored in {REGIONS[main]}, which favours maps "
+            "of anatomy."
+        )
+    clusters = table.clusters[masked]
+    keys = ("localization_auroc", "localization_auroc_body")
+    for key, region in zip(keys, seen.regions, strict=False):
+        values = {name: v[masked] for name, v in seen.aurocs[region].items()}
+        values = _complete(values, key, left_out)
+        statistics = {name: metrics.mean_of(v) for name, v in values.items()}
+        _compare(found, key, statistics, clusters)
+        if region != main or not values:
+            continue
+        found["localization_region"] = region
+        for group in _odd_groups(table, masked):
+            some = table.groups[masked] == group
+            statistics = {
+                name: metrics.mean_of(v[some])
+                for name, v in values.items()
+                if np.isfinite(v[some]).any()
+            }
+            _of_group(found, group, key, statistics, clusters[some])
+    mapless = [n for n in table.detectors if n not in table.with_map()]
+    left_out.extend(f"Localization by {name}: it has no map." for name in mapless)
+    _warn_of_few(left_out, "localization", len(set(clusters)))
+
+
+def detection(
+    found: dict[str, Any],
+    left_out: list[str],
+    table: Table,
+    usable: Bool[np.ndarray, " n"],
+) -> None:
+    """Enter what the scores say into `found["detectors"]`, or why not; see above."""
+    sides = table.sides
+    known = usable & ~sides["unknown"]
+    is_ood = sides["ood"][known]
+    if not is_ood.any() or is_ood.all():
+        left_out.append(
+            "Detection: it needs images known to be in-distribution (group id) and "
+            "images known to be anomalous."
+        )
+        return
+    scores = {}
+    for name, values in table.scores.items():
+        if np.isfinite(values[known]).all():
+            scores[name] = values[known]
+        else:
+            left_out.append(f"Detection by {name}: not every image has its score.")
+    if TEMPLATE in found["detectors"]:
+        left_out.append(
+            "Detection by the position template: it does not look at the image, so it "
+            "has no score."
+        )
+    clusters, groups = table.clusters[known], table.groups[known]
+    statistics = {name: metrics.auroc_of(v, is_ood) for name, v in scores.items()}
+    _compare(found, "detection_auroc", statistics, clusters)
+    for group in _odd_groups(table, known):
+        some = (groups == group) | ~is_ood
+        statistics = {
+            name: metrics.auroc_of(v[some], is_ood[some]) for name, v in scores.items()
+        }
+        _of_group(found, group, "detection_auroc", statistics, clusters[some])
+    for name, values in scores.items():
+        for metric in (metrics.aupr, metrics.fpr95_ood_pos, metrics.fpr95_id_pos):
+            found["detectors"][name][metric.__name__] = metric(values, is_ood)
+    few = min(len(set(clusters[is_ood])), len(set(clusters[~is_ood])))
+    _warn_of_few(left_out, "detection", few)
+
+
+def _complete(values, key, left_out):
+    """Keep the detectors that have a value wherever an image can have one."""
+    there = {name: np.isfinite(v) for name, v in values.items()}
+    exists = np.any(list(there.values()), 0)
+    if not exists.any():
+        left_out.append(f"{key}: no image has blocks both with and without a mask.")
+        return {}
+    kept = {}
+    for name, value in values.items():
+        if there[name][exists].all() or (name == TEMPLATE and there[name].any()):
+            kept[name] = value
+        elif key == "localization_auroc":
+            left_out.append(f"Localization by {name}: not every image has its map.")
+    return kept
+
+
+def _compare(found, key, statistics, clusters):
+    """Enter each statistic and, of the others, the main one's minus theirs."""
+    if not statistics:
+        return
+    values = metrics.resampled(statistics, clusters)
+    question = key.removesuffix("_auroc")
+    for name, theirs in values.items():
+        entry = found["detectors"][name]
+        entry[key] = metrics.interval(theirs)
+        if question in QUESTIONS and name != found["main"] and found["main"] in values:
+            difference = values[found["main"]] - theirs
+            entry[f"difference_{question}"] = metrics.interval(difference)
+
+
+def _of_group(found, group, key, statistics, clusters):
+    for name, values in metrics.resampled(statistics, clusters).items():
+        groups = found["detectors"][name].setdefault("groups", {})
+        groups.setdefault(str(group), {})[key] = metrics.interval(values)
+
+
+def _odd_groups(table, rows) -> list[str]:
+    return sorted(set(table.groups[rows]) - {"", "id"})
+
+
+def _warn_of_few(left_out, question, count):
+    if count < FEW:
+        left_out.append(
+            f"Trust in the {question} intervals: they rest on only {count} images or "
+            "patients of one kind."
+        )
