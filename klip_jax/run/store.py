@@ -62,16 +62,19 @@ def read_config(folder) -> dict:
         raise FileNotFoundError(f"{path}: no run here; start one with --mode=detect")
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
-        found = meta.get("format", 1)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path}: not whole ({error}); give another --workdir"
+            f"{path}: not whole ({short(error)}); give another --workdir"
         ) from None
+    found = meta.get("format", 1) if isinstance(meta, dict) else None
     if found != FORMAT:
         raise ValueError(
-            f"{folder}: made by another version of klip_jax (format {found}, this one "
-            f"has {FORMAT}); give another --workdir"
+            f"{folder}: made by another version of klip_jax (format {found!r:.20}, this "
+            f"one has {FORMAT}); give another --workdir"
         )
+    for name, kind in (("digest", str), ("chunk", int), ("settings", dict)):
+        if not isinstance(meta.get(name), kind) or meta["chunk"] < 1:
+            raise ValueError(f"{path}: {name} is broken; give another --workdir")
     return meta
 
 
