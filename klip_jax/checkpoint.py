@@ -6,9 +6,7 @@ table) as its metadata. Training states are Orbax checkpoints.
 """
 
 import json
-import os
 import pathlib
-import tempfile
 from typing import Any
 
 import jax
@@ -18,6 +16,8 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from klip_jax.files import write_atomically
 
 
 def save_weights(path, params: Any, record: dict, *, dtype="float16") -> None:
@@ -39,6 +39,7 @@ def load_weights(path) -> tuple[dict, dict]:
 
     Raises:
       FileNotFoundError: if there is no such file.
+      PermissionError: if it may not be read.
       ValueError: if it is not a whole safetensors file with a record.
     """
     path = pathlib.Path(path)
@@ -47,6 +48,8 @@ def load_weights(path) -> tuple[dict, dict]:
             f"{path}: no such weights; train them with --mode=train, or convert "
             "those of others with --mode=convert"
         )
+    with path.open("rb"):
+        pass  # safetensors would say of an unreadable file that it is not there
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -59,7 +62,13 @@ def load_weights(path) -> tuple[dict, dict]:
         raise ValueError(
             f"{path}: no 'record' in its metadata; not weights of klip_jax"
         )
-    return traverse_util.unflatten_dict(flat, sep="/"), json.loads(metadata["record"])
+    try:
+        record = json.loads(metadata["record"])
+    except ValueError as error:
+        raise ValueError(f"{path}: its record is no JSON ({error})") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}: its record is no JSON object")
+    return traverse_util.unflatten_dict(flat, sep="/"), record
 
 
 def check_fit(path, params: Any, expected: Any) -> None:
@@ -79,6 +88,22 @@ def check_fit(path, params: Any, expected: Any) -> None:
             raise ValueError(
                 f"{path}: weights do not fit the network: {name} is {have}, the "
                 f"network has {want}"
+            )
+
+
+def check_finite(path, params: Any) -> None:
+    """Raise a ValueError naming the first leaf of `params` that is not finite.
+
+    Args:
+      path: where the weights came from, for the message.
+      params: the tree that was read.
+    """
+    for name, leaf in traverse_util.flatten_dict(params, sep="/").items():
+        bad = int(np.sum(~np.isfinite(leaf)))
+        if bad:
+            raise ValueError(
+                f"{path}: {bad} of {np.size(leaf)} numbers of the weights {name} are "
+                "NaN or infinite; train or fetch them again"
             )
 
 
@@ -108,20 +133,3 @@ def restore(
         return None
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     return manager.restore(step, args=ocp.args.StandardRestore(target))
-
-
-def write_atomically(path, data: bytes) -> None:
-    """Write `data` so that a reader sees the old file or the whole new one."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        pathlib.Path(name).unlink(missing_ok=True)
-        raise

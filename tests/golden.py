@@ -4,8 +4,9 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from klip_jax.build import build, empty_params
 from klip_jax.checkpoint import check_fit
+from klip_jax.config import build
+from klip_jax.hub import empty_params
 
 
 def network(converted):

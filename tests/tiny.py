@@ -7,8 +7,9 @@ import numpy as np
 from flax import struct
 
 from klip_jax import checkpoint
-from klip_jax.build import build, empty_params
-from klip_jax.default_config import get_config
+from klip_jax.assets.default_config import get_config
+from klip_jax.config import build
+from klip_jax.hub import empty_params
 
 SHAPE = (16, 16, 1)
 NET = dict(name="unet.UNet", channels=(8, 8), groups=4)
@@ -74,7 +75,7 @@ def settings(folder, **changes):
 
     Args:
       folder: of weights.safetensors and data.npz.
-      **changes: "estimator__samples=4" is estimator.samples = 4.
+      **changes: "posterior__samples=4" is posterior.samples = 4.
     """
     if not (folder / "weights.safetensors").exists():
         write_weights(folder / "weights.safetensors")
@@ -82,16 +83,23 @@ def settings(folder, **changes):
         write_data(folder / "data.npz")
     config = get_config().to_dict()
     data = dict(name="npz.load", file="data.npz", root=str(folder))
-    config["data"] = data | dict(groups=("id", "lesion"), per_group=0, measurements="")
-    config["operator"] = dict(name="ct.ParallelBeam", views=8, span=180.0)
-    config["prior"] = dict(weights=str(folder / "weights.safetensors"))
     # Nothing here follows the default experiment, which may change.
-    config |= dict(seed=0, noise_std=0.1, images_at_once=1)
-    config["estimator"] |= dict(samples=3, steps=3, sigma_max=20.0, sigma_min=0.01)
-    config["estimator"] |= dict(levels=2, window=(0.04, 0.4), chunk=1, inflation=1.0)
-    config["estimator"] |= dict(block=4, scale=2.0, map="coherent", top=0.1)
-    config["estimator"] |= dict(emphasis=1.0, pooling=0.0)
-    config["calibration"] |= dict(draws=0, steps=3, per_position=False, law="")
+    config |= dict(seed=0, main="klip")
+    config["data"] = data | dict(groups=("id", "lesion"), per_group=0, measurements="")
+    operator = dict(name="ct.ParallelBeam", views=8, span=180.0)
+    config["scan"] = dict(operator=operator, noise_std=0.1)
+    config["prior"] = dict(weights=str(folder / "weights.safetensors"))
+    config["posterior"] |= dict(samples=3, steps=3, sigma_max=20.0, sigma_min=0.01)
+    filters = dict(filter_width=2.0, filter_weight=1.0, pool_width=0.0)
+    klip = dict(level_count=2, window=(0.04, 0.4), chunk=1, map="coherent")
+    config["detectors"]["klip"] |= klip
+    for part in config["detectors"].values():
+        part |= dict(block=4, top_share=0.1)
+        part |= {k: v for k, v in filters.items() if k in part}
+    for part in (config["posterior"], config["detectors"]["klip"]):
+        part["guidance"]["prior_inflation"] = 1.0
+    config["calibration"] |= dict(draws=0, steps=3, law="", healthy=None)
+    config["run"] |= dict(images_at_once=1, chunk=16)
     config["train"] |= dict(
         data=data | dict(groups=("id",)),
         test=data | dict(groups=("lesion",)),
@@ -115,7 +123,7 @@ def counting(calls: list):
 
     @struct.dataclass
     class Counting:
-        def __call__(self, x, sigma, *, key=None):
+        def __call__(self, x, sigma):
             jax.debug.callback(lambda _: calls.append(1), x)
             return 0.5 * x
 

@@ -1,1 +1,1 @@
-"""Image sets: procedural phantoms (pure JAX) and readers of npz files and folders."""
+"""Readers of image sets, npz files and folders; training images changed on the fly."""

@@ -3,17 +3,27 @@
 `load`: one array `images`, all in-distribution, with `split` (0 train / 1 test),
 `masks` and `patient` where they are known; or one array a group, `<group>_images`, with
 `<group>_masks`, `<group>_eligible`, `<group>_body`, `<group>_patient`. `load_arrays`:
-groups that lie in different files. Grey values become (grey - offset) / scale.
+groups that lie in different files. Grey values become (grey - offset) / scale; they
+stay in memory as the file has them, and only arrays that were asked for are read.
 """
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import binary_fill_holes
 
-from klip_jax.data.base import ImageSet, data_root, join, scaled
+from klip_jax.data.base import REGIONS, Images, ImageSet, count_of, data_root, join
+from klip_jax.data.transforms import (
+    Greys,
+    check_shrink,
+    ellipse,
+    filled,
+    mask_of,
+    shrunk,
+)
 
 
 def load(
@@ -26,6 +36,8 @@ def load(
     part: tuple[float, float] = (0.0, 1.0),
     offset: float = 0.0,
     scale: float = 255.0,
+    clip: bool = False,
+    label: int = 0,
     shrink: int = 1,
     healthy: str = "",
     inside: float | None = None,
@@ -43,7 +55,9 @@ def load(
       part: shares of that split, in the order of the file, between which to keep its
         patients (its images, where patients are not known); for `images` only. A prior
         trained on (0, 0.9) leaves (0.9, 1) to choose settings on.
-      offset, scale: grey values that become 0, and the range that becomes 1.
+      offset, scale, clip: grey values that become 0, and the range that becomes 1;
+        see `transforms.Greys`.
+      label: the value of the anomaly in masks that are labels; 0 where they are not.
       shrink: side of the squares of pixels that become one, their mean; a mask is what
         fills at least half of one.
       healthy: name of an array that is 0 for the images to keep; for `images` only.
@@ -57,25 +71,25 @@ def load(
 
     Raises:
       FileNotFoundError: if the file is absent.
-      ValueError: if it is truncated, lacks an array, has pixels that are not finite or
-        fall outside [0, 1], or sides that `shrink` does not divide.
+      ValueError: if it is truncated, lacks an array, has fewer images, pixels that are
+        no real numbers or fall outside [0, 1], or sides that `shrink` does not divide.
     """
     path = _find(root, file)
-    arrays = _shrunk(read_arrays(path), shrink, path)
-    part = tuple(part)
+    greys, part = Greys(offset, scale, clip), tuple(part)
+    layout = _Layout(greys, label, shrink, inside, tuple(oval))
     only = {"split": split, "healthy": healthy, "part": part != (0, 1) and part}
     for name, value in only.items():
         if groups and value:
             raise ValueError(f"data.{name}={value!r} is for `images`, not for groups")
-    if groups:
-        found = _grouped(arrays, path, groups, per_group, offset, scale)
-    else:
-        found = _plain(arrays, path, per_group, split, part, healthy, offset, scale)
-    if inside is None and not oval:
-        return found
-    shape = found.images.shape[:-1]
-    body = _ellipse(shape, oval) if oval else _filled(found.images, inside)
-    return _with_body(found, body)
+    shapes = array_shapes(path)
+    if not groups:
+        index, patients = _chosen(path, shapes, per_group, split, part, healthy)
+        ids = tuple(f"{path.stem}_{i:05d}" for i in index)
+        return _set(path, shapes, "", index, ids, "id", patients, layout)
+    known = sorted(k[: -len("_images")] for k in shapes if k.endswith("_images"))
+    if missing := [group for group in groups if group not in known]:
+        raise ValueError(f"{path}: no group {missing[0]!r}; it has {known}")
+    return join([_group(path, shapes, g, per_group, layout) for g in groups])
 
 
 def load_arrays(
@@ -85,6 +99,7 @@ def load_arrays(
     per_group: int = 0,
     offset: float = 0.0,
     scale: float = 255.0,
+    clip: bool = False,
 ) -> ImageSet:
     """Read groups of images that lie in different files, without masks.
 
@@ -94,7 +109,7 @@ def load_arrays(
       root: folder; default $KLIP_DATA, else ../shared/data.
       per_group: so many images of each, evenly spaced, because files are often sorted
         by class; 0 for all.
-      offset, scale: grey values that become 0, and the range that becomes 1.
+      offset, scale, clip: see `transforms.Greys`.
 
     Returns:
       An `ImageSet` with images [N, H, W, C] in [0, 1].
@@ -105,37 +120,70 @@ def load_arrays(
         that are not finite or fall outside [0, 1].
     """
     parts = []
-    for group, (file, name, *greys) in groups.items():
-        if len(greys) not in (0, 2):
+    for group, (file, name, *own) in groups.items():
+        if len(own) not in (0, 2):
             raise ValueError(
                 f"data.groups.{group}: give (file, array) or (file, array, offset, "
-                f"scale), got {(file, name, *greys)}"
+                f"scale), got {(file, name, *own)}"
             )
         path = _find(root, file)
-        arrays = read_arrays(path)
-        if name not in arrays:
-            raise ValueError(f"{path}: no array {name!r}; it has {sorted(arrays)}")
-        images = arrays[name]
-        if per_group > len(images):
-            raise ValueError(
-                f"data.per_group={per_group}, but {path} has {len(images)} {name}"
-            )
-        index = np.arange(len(images))
-        if per_group:
-            index = np.linspace(0, len(images) - 1, per_group).astype(int)
+        images = read_arrays(path, [name])[name]
+        count = count_of(per_group, len(images), f"{path}, {name}")
+        # The first and the last are in it.
+        index = np.linspace(0, len(images) - 1, count).astype(int)
         ids = tuple(f"{group}_{i:05d}" for i in index)
-        own = greys or (offset, scale)
-        images = scaled(images[index], *own, f"{path}, {name}")
-        parts.append(ImageSet(images, ids, (group,) * len(ids)))
+        layout = _Layout(Greys(*(own or (offset, scale)), clip))
+        where = f"{path}, {name}"
+        parts.append(_stored(where, images[index], {}, ids, group, None, layout))
     return join(parts)
 
 
-def read_arrays(path) -> dict[str, np.ndarray]:
-    """Read every array of an .npz file; ValueError if it is broken or pickled."""
-    broken = (ValueError, TypeError, OSError, EOFError)
+def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return {name: shape} of the arrays of an .npz file, of which none is read.
+
+    Raises:
+      ValueError: if it is no whole .npz file.
+    """
+    npy = np.lib.format
+    headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+    def read(archive):
+        shapes = {}
+        for name in archive.files:
+            with archive.zip.open(f"{name}.npy") as file:
+                shapes[name] = headers[npy.read_magic(file)](file)[0]
+        return shapes
+
+    return _open(path, read)
+
+
+def read_arrays(
+    path: Path, names: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Read the arrays `names` of an .npz file, all of them if it is None.
+
+    Raises:
+      ValueError: if it is broken, pickled or lacks one.
+    """
+
+    def read(archive):
+        wanted = archive.files if names is None else names
+        if missing := [name for name in wanted if name not in archive.files]:
+            has = sorted(archive.files)
+            return f"{path}: no array {missing[0]!r}; it has {has}"
+        return {name: archive[name] for name in wanted}
+
+    found = _open(path, read)
+    if isinstance(found, str):
+        raise ValueError(found)
+    return found
+
+
+def _open(path, read):
+    broken = (ValueError, TypeError, OSError, EOFError, AttributeError)
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            return read(archive)
     except (*broken, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not a whole, plain .npz file ({error})") from None
 
@@ -150,29 +198,27 @@ def _find(root, file):
     return path
 
 
-def _plain(arrays, path, per_group, split, part, healthy, offset, scale):
-    if "images" not in arrays:
-        raise ValueError(f"{path}: no array 'images'; it has {sorted(arrays)}")
+def _chosen(path, shapes, per_group, split, part, healthy):
+    """Return the indices of `images` to read, and their patients."""
+    if "images" not in shapes:
+        raise ValueError(f"{path}: no array 'images'; it has {sorted(shapes)}")
     if split not in ("", "train", "test"):
         raise ValueError(f"data.split must be 'train', 'test' or '', got {split!r}")
-    keep = np.ones(len(arrays["images"]), bool)
+    if split and "split" not in shapes:
+        raise ValueError(f"{path}: no array 'split', so data.split must be ''")
+    patient = ["patient"] if "patient" in shapes else []
+    wanted = [*filter(None, ("split" if split else "", healthy)), *patient]
+    arrays = read_arrays(path, wanted)
+    keep = np.ones(shapes["images"][:1], bool)
     if split:
-        if "split" not in arrays:
-            raise ValueError(f"{path}: no array 'split', so data.split must be ''")
         keep &= arrays["split"] == (split == "test")
     if healthy:
-        if healthy not in arrays:
-            raise ValueError(f"{path}: no array {healthy!r}; it has {sorted(arrays)}")
         keep &= arrays[healthy] == 0
     patients = arrays.get("patient")
     index = _part(np.flatnonzero(keep), patients, part)
-    index = index[:per_group] if per_group else index
-    images = scaled(arrays["images"][index], offset, scale, str(path))
-    ids = tuple(f"{path.stem}_{i:05d}" for i in index)
-    if patients is not None:
-        patients = tuple(str(patients[i]) for i in index)
-    masks = arrays["masks"][index] > 0 if "masks" in arrays else None
-    return ImageSet(images, ids, ("id",) * len(ids), masks, patients=patients)
+    where = f"this part of {path}"
+    index = index[: count_of(per_group, len(index), where)]
+    return index, None if patients is None else [str(patients[i]) for i in index]
 
 
 def _part(index, patients, part):
@@ -186,84 +232,68 @@ def _part(index, patients, part):
     return index[(low <= share) & (share < high)]
 
 
-def _shrunk(arrays, shrink, path):
-    """Average images and masks, the arrays of three axes and more, over squares."""
-    if shrink < 1:
-        raise ValueError(f"data.shrink={shrink}: the side of a square, at least 1")
-    if shrink == 1:
-        return arrays
-    found = dict(arrays)
-    for name, array in arrays.items():
-        if array.ndim < 3:
-            continue
-        n, height, width, *channels = array.shape
-        if height % shrink or width % shrink:
+def _group(path, shapes, group, per_group, layout):
+    where = f"{group!r} of {path}"
+    count = count_of(per_group, shapes[f"{group}_images"][0], where)
+    ids = tuple(f"{group}_{i:04d}" for i in range(count))
+    patients, name = ids, f"{group}_patient"
+    if name in shapes:
+        patients = [str(p) for p in read_arrays(path, [name])[name][:count]]
+    index = np.arange(count)
+    return _set(path, shapes, f"{group}_", index, ids, group, patients, layout)
+
+
+def _set(path, shapes, prefix, index, ids, group, patients, layout):
+    """Return the images at `index` of `prefix`images of a file, with their regions."""
+    whole = shapes[f"{prefix}images"]
+    names = [name for name in REGIONS if prefix + name in shapes]
+    for name in names:
+        if shapes[prefix + name] != whole[:3]:
             raise ValueError(
-                f"{path}: {name} is {height}x{width}, which data.shrink={shrink} does "
-                "not divide"
+                f"{path}: {prefix}{name} is {shapes[prefix + name]}, but the images "
+                f"are {whole[:3]}"
             )
-        squares = n, height // shrink, shrink, width // shrink, shrink, *channels
-        mean = array.reshape(squares).mean((2, 4), dtype=np.float32)
-        picture = name == "images" or name.endswith("_images")
-        found[name] = mean if picture else mean >= 0.5
-    return found
+    arrays = read_arrays(path, [prefix + name for name in ("images", *names)])
+    where = f"{path}, {prefix}images"
+    images = arrays[f"{prefix}images"][index]
+    labels = {"masks": layout.label}
+    regions = {
+        name: mask_of(arrays[prefix + name][index], labels.get(name, 0), where)
+        for name in names
+    }
+    return _stored(where, images, regions, ids, group, patients, layout)
 
 
-def _filled(images, lowest):
-    """The pixels of [N, H, W, C] that reach `lowest`, and the holes among them."""
-    bright = images.max(-1) >= lowest
-    return np.stack([binary_fill_holes(image) for image in bright])
+class _Layout(NamedTuple):
+    """Settings of `load` on how pixels become images, bodies and masks."""
+
+    greys: Greys
+    label: int = 0
+    shrink: int = 1
+    inside: float | None = None
+    oval: tuple[float, ...] = ()
 
 
-def _ellipse(shape, oval):
-    """The pixels [N, H, W] whose centres lie in an upright ellipse."""
-    if len(oval) != 4 or not min(oval) > 0:
-        raise ValueError(f"data.oval={oval}: give centre and half axes, 4 numbers > 0")
-    row, column, high, wide = oval
-    y, x = ((np.arange(n) + 0.5) / n for n in shape[1:])
-    inside = np.hypot((y[:, None] - row) / high, (x - column) / wide) <= 1
-    return np.broadcast_to(inside, shape)
+def _stored(where, greys, regions, ids, group, patients, layout):
+    """Return a set whose greys and regions are in memory as the file has them."""
+    layout.greys.check(greys, where)
+    check_shrink(greys.shape, layout.shrink, where)
+    height, width = (n // layout.shrink for n in greys.shape[1:3])
+    oval = ellipse((height, width), layout.oval) if layout.oval else None
+    made = () if oval is None and layout.inside is None else ("eligible", "body")
 
+    def reader(index):
+        images = layout.greys.images(shrunk(greys[index], layout.shrink))
+        found = {}
+        if made:
+            body = filled(images, layout.inside) if oval is None else oval
+            found = dict.fromkeys(made, np.broadcast_to(body, images.shape[:3]))
+        # What the file itself says comes first.
+        for name, region in regions.items():
+            found[name] = shrunk(region[index], layout.shrink) >= 0.5
+        return Images(images, **found)
 
-def _with_body(found, body):
-    """Fill in what the file does not say: body, and the eligible tissue in it."""
-
-    def known(pixels):
-        return body if pixels is None or not pixels.any() else pixels
-
-    return found._replace(body=known(found.body), eligible=known(found.eligible))
-
-
-def _grouped(arrays, path, groups, per_group, offset, scale):
-    known = sorted(k[: -len("_images")] for k in arrays if k.endswith("_images"))
-    missing = [group for group in groups if group not in known]
-    if missing:
-        raise ValueError(f"{path}: no group {missing[0]!r}; it has {known}")
-    parts = []
-    for group in groups:
-        images = arrays[f"{group}_images"][: per_group or None]
-        n = len(images)
-
-        def pixels(name, group=group, shape=images.shape[:3], n=n):
-            found = arrays.get(f"{group}_{name}")
-            found = np.zeros(shape, bool) if found is None else found[:n] > 0
-            if found.shape != shape:
-                raise ValueError(
-                    f"{path}: {group}_{name} is {found.shape}, but the images are "
-                    f"{shape}"
-                )
-            return found
-
-        ids = tuple(f"{group}_{i:04d}" for i in range(n))
-        patient = arrays.get(f"{group}_patient")
-        patients = ids if patient is None else tuple(str(p) for p in patient[:n])
-        parts.append(
-            ImageSet(
-                scaled(images, offset, scale, f"{path}, {group}_images"),
-                ids,
-                (group,) * n,
-                *map(pixels, ("masks", "eligible", "body")),
-                patients,
-            )
-        )
-    return join(parts)
+    known = tuple(name for name in REGIONS if name in regions or name in made)
+    shape = (height, width, *(greys.shape[3:] or (1,)))
+    names = None if patients is None else tuple(patients)
+    return ImageSet(ids, (group,) * len(ids), shape, reader, known, names)

@@ -29,7 +29,10 @@ def grouped(tmp_path):
 
 
 def load(root, **settings):
-    return folder.load(folder="set", root=str(root), **settings)
+    """Read a set and all of its images."""
+    found = folder.load(folder="set", root=str(root), **settings)
+    assert found.images.shape == (len(found), *found.shape)
+    return found
 
 
 def test_groups_in_natural_order_with_what_is_known(grouped):
@@ -41,8 +44,9 @@ def test_groups_in_natural_order_with_what_is_known(grouped):
     assert found.groups == ("id",) * 12 + ("ood",) * 3
     np.testing.assert_array_equal(found.masks[12:], GREYS[:3] > 127)
     np.testing.assert_array_equal(found.eligible[:12], GREYS > 99)
-    # Regions of which nothing is known are empty.
-    assert not (found.masks[:12].any() or found.eligible[12:].any() or found.body.any())
+    # Nobody knows the body; where only some know a region, it is open to the others.
+    assert found.body is None and found.regions == ("masks", "eligible")
+    assert not found.masks[:12].any() and found.eligible[12:].all()
     assert found.patients == found.ids
 
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from klip_jax.data.anomalies import draw
-from klip_jax.data.base import ImageSet, Source, join
+from klip_jax.data.base import ImageSet, Source, in_memory, join
+from klip_jax.phantoms.anomalies import draw
 
 
 def load(
@@ -22,17 +22,19 @@ def load(
       groups: kinds of `anomalies.draw`; "id" has no anomaly.
       per_group: images of each, >= 1; the first ones do not depend on how many follow.
       size: side, pixels.
-      seed: of the anatomies; groups of one seed do not share them.
+      seed: of the anatomies, in [0, 2^32); groups of one seed do not share them.
       root: unused; phantoms need no data.
 
     Returns:
       An `ImageSet` with exact masks.
 
     Raises:
-      ValueError: if per_group is below 1 or a group is unknown.
+      ValueError: if per_group is below 1, the seed out of its range or a group unknown.
     """
     if per_group < 1:
         raise ValueError(f"per_group={per_group}: at least one image of each group")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"data.seed={seed}: must be in [0, 2^32)")
     return join([_group(group, per_group, size, seed) for group in groups])
 
 
@@ -48,5 +50,12 @@ def _group(group, per_group, size, seed):
     keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(per_group))
     drawn = jax.jit(jax.vmap(lambda key: draw(key, group, size)))(keys)
     ids = tuple(f"{group}_{i:04d}" for i in range(per_group))
-    masks = (np.asarray(m) > 0 for m in (drawn.mask, drawn.eligible, drawn.body))
-    return ImageSet(np.asarray(drawn.image), ids, (group,) * per_group, *masks, ids)
+    return in_memory(
+        np.asarray(drawn.image),
+        ids,
+        (group,) * per_group,
+        masks=np.asarray(drawn.mask) > 0,
+        eligible=np.asarray(drawn.eligible) > 0,
+        body=np.asarray(drawn.body) > 0,
+        patients=ids,
+    )

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax.data import simulated
-from klip_jax.data.simulated import Kind
+from klip_jax.phantoms import simulated
+from klip_jax.phantoms.simulated import Kind
 
 GREYS = (0.3, 0.7)
 

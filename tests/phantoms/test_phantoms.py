@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from klip_jax.data import anomalies, atlas, phantoms
+from klip_jax.phantoms import anatomy, anomalies, atlas
 
 COUNT = 48
 # Optimising an anatomy takes seconds, drawing it microseconds: not worth it here.
@@ -21,7 +21,7 @@ def keys(seed=0, count=COUNT):
 
 @pytest.fixture(scope="module")
 def draw_batch():
-    return jit(jax.vmap(phantoms.phantom))
+    return jit(jax.vmap(anatomy.phantom))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def plain():
     """Liver everywhere, eligible in two patches of 200 and 400 pixels."""
     eligible = np.zeros((64, 64), bool)
     eligible[20:40, 10:20] = eligible[20:40, 35:55] = True
-    return phantoms.Phantom(
+    return anatomy.Phantom(
         hu=jnp.full((64, 64), 60.0),
         body=jnp.ones((64, 64), bool),
         eligible=jnp.asarray(eligible),
@@ -64,7 +64,7 @@ def test_anatomy_depends_on_its_key_alone(draw_batch, batch):
 
 
 def test_vmap_equals_loop(batch):
-    single = jit(phantoms.phantom)
+    single = jit(anatomy.phantom)
     for i in range(3):
         drawn = single(keys()[i])
         np.testing.assert_allclose(drawn.hu, batch.hu[i], atol=0.05)
@@ -73,14 +73,14 @@ def test_vmap_equals_loop(batch):
 
 @pytest.mark.slow
 def test_jit_equals_no_jit(batch):
-    drawn = phantoms.phantom(keys()[0])
+    drawn = anatomy.phantom(keys()[0])
     np.testing.assert_allclose(drawn.hu, batch.hu[0], atol=0.05)
     np.testing.assert_array_equal(drawn.eligible, batch.eligible[0])
 
 
 @pytest.mark.slow
 def test_lengths_scale_with_size(batch):
-    large = jit(jax.vmap(lambda key: phantoms.phantom(key, 128)))(keys(count=8))
+    large = jit(jax.vmap(lambda key: anatomy.phantom(key, 128)))(keys(count=8))
     for tissue in ((atlas.LIVER,), (atlas.MUSCLE,), (atlas.FAT, atlas.SKIN)):
         share = np.isin(batch.labels[:8], tissue).mean()
         np.testing.assert_allclose(
@@ -98,18 +98,18 @@ def test_shapes(size):
 
 def test_too_small_raises():
     with pytest.raises(ValueError, match="size is 16 but must be >= 32"):
-        phantoms.phantom(keys()[0], 16)
+        anatomy.phantom(keys()[0], 16)
 
 
 def test_window():
     hu = jnp.array([[-1000.0, -160.0, 40.0, 240.0, 900.0]])
     np.testing.assert_allclose(
-        phantoms.window(hu)[..., 0], [[0, 0, 0.5, 1, 1]], atol=1e-6
+        anatomy.window(hu)[..., 0], [[0, 0, 0.5, 1, 1]], atol=1e-6
     )
 
 
 def test_attenuation_is_plausible(batch):
-    images = phantoms.window(batch.hu)
+    images = anatomy.window(batch.hu)
     assert images.min() >= 0.0 and images.max() <= 1.0 and np.isfinite(batch.hu).all()
     np.testing.assert_array_equal(batch.hu[~batch.body & (batch.labels == 0)] < 0, True)
     for tissue in (*atlas.ORGANS, atlas.GAS, atlas.FAT, atlas.MARROW):
@@ -139,7 +139,7 @@ def test_texture_of_organs(batch, tissue):
 
 
 def test_textures_have_unit_variance_and_correlations():
-    fields = np.stack(jit(jax.vmap(lambda k: phantoms._textures(k, 64)))(keys()))
+    fields = np.stack(jit(jax.vmap(lambda k: anatomy._textures(k, 64)))(keys()))
     np.testing.assert_allclose(fields.std((1, 2, 3)), 1.0, atol=0.03)
     neighbour = (fields * np.roll(fields, 2, -1)).mean((1, 2, 3))
     assert neighbour[0] < 0.2 < neighbour[1] < neighbour[2]
@@ -212,9 +212,9 @@ def test_lesions_are_uniform_over_eligible_pixels(lesions, plain):
 
 
 def test_lesion_in_anatomy_alters_tissue_only(batch):
-    hu, mask = jit(jax.vmap(anomalies.lesion))(keys(2), phantoms.Phantom(*batch))
+    hu, mask = jit(jax.vmap(anomalies.lesion))(keys(2), anatomy.Phantom(*batch))
     hu, mask = np.asarray(hu), np.asarray(mask)
-    tissue = np.asarray(jax.vmap(phantoms.clear)(batch.labels))
+    tissue = np.asarray(jax.vmap(anatomy.clear)(batch.labels))
     assert (mask & batch.eligible).any((1, 2)).all()
     assert not (mask & ~(tissue & batch.body)).any()
     np.testing.assert_array_equal(hu[~tissue], batch.hu[~tissue])
@@ -235,9 +235,9 @@ def test_projection_of_a_disc():
 
 
 def test_metal_mask_is_exact(batch):
-    some = jax.tree.map(lambda leaf: leaf[:8], phantoms.Phantom(*batch))
+    some = jax.tree.map(lambda leaf: leaf[:8], anatomy.Phantom(*batch))
     hu, mask = jit(jax.vmap(anomalies.metal))(keys(3, 8), some)
-    change = np.asarray(phantoms.window(hu) - phantoms.window(some.hu))[..., 0]
+    change = np.asarray(anatomy.window(hu) - anatomy.window(some.hu))[..., 0]
     np.testing.assert_array_equal(mask, np.abs(change) > anomalies.METAL_HU / 400)
     assert (np.asarray(hu).max((1, 2)) > 2000).all()
     assert mask.any((1, 2)).all()
@@ -255,7 +255,7 @@ def test_metal_without_starvation_leaves_no_streaks(one, monkeypatch):
 
 def test_missing_kidney_is_fat_where_the_kidney_was(batch):
     missing = jit(jax.vmap(anomalies.missing_kidney))
-    hu, mask = jax.tree.map(np.asarray, missing(keys(5), phantoms.Phantom(*batch)))
+    hu, mask = jax.tree.map(np.asarray, missing(keys(5), anatomy.Phantom(*batch)))
     sides = (mask[:, None] == (batch.kidneys > 0.5)).all((2, 3))
     np.testing.assert_array_equal(sides.sum(1), 1)
     assert (sides.sum(0) > COUNT / 4).all()
@@ -280,7 +280,7 @@ def test_draw_alters_the_anatomy_of_its_key(kind, one, monkeypatch):
     drawn = jit(lambda: anomalies.draw(key, kind))()
     np.testing.assert_array_equal(drawn.eligible, one.eligible)
     np.testing.assert_array_equal(drawn.body, one.body)
-    change = drawn.image - phantoms.window(one.hu)
+    change = drawn.image - anatomy.window(one.hu)
     altered = bool((abs(change) > 1e-5).any())
     assert bool(drawn.mask.any()) == altered == (kind != "id")
 

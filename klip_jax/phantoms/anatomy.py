@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from klip_jax.data import atlas, shapes
+from klip_jax.phantoms import atlas, shapes
 
 
 class Phantom(NamedTuple):

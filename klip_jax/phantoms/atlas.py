@@ -1,6 +1,6 @@
 """The abdomen as a table: tissues in Hounsfield units, structures as ellipses.
 
-`place` draws one patient from it; `phantoms` bends and paints. Image axes: x to the
+`place` draws one patient from it; `anatomy` bends and paints. Image axes: x to the
 right, y down = posterior. The liver is on the left, as a radiologist looks at it.
 """
 

@@ -21,7 +21,8 @@ import numpy as np
 from jax import Array
 from jax.scipy.ndimage import map_coordinates
 
-from klip_jax.data import phantoms, shapes
+from klip_jax.phantoms import shapes
+from klip_jax.phantoms.anatomy import Phantom, clear, phantom, window
 
 WATER = 0.19  # attenuation at 70 keV, 1/cm
 METAL = (1.5, 4.0)  # 1/cm: from titanium towards steel
@@ -68,10 +69,10 @@ def draw(key: Array, kind: str = "id", size: int = 64) -> Draw:
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r} but must be one of {sorted(KINDS)}")
-    anatomy = phantoms.phantom(key, size)
+    anatomy = phantom(key, size)
     hu, mask = KINDS[kind](jax.random.fold_in(key, _STREAM), anatomy)
     return Draw(
-        image=phantoms.window(hu),
+        image=window(hu),
         mask=mask,
         body=anatomy.body,
         eligible=anatomy.eligible,
@@ -81,7 +82,7 @@ def draw(key: Array, kind: str = "id", size: int = 64) -> Draw:
 
 def lesion(
     key: Array,
-    anatomy: phantoms.Phantom,
+    anatomy: Phantom,
     contrast_hu: tuple[float, float] = (25.0, 60.0),
 ) -> tuple[Array, Array]:
     """Add a soft-edged ellipse to the tissue around an eligible point.
@@ -113,12 +114,12 @@ def lesion(
     y = jnp.arange(size)[:, None] - pixel // size - shift[0]
     x = jnp.arange(size) - pixel % size - shift[1]
     distance = shapes.ellipse_distance(x, y, a, b, angle)
-    tissue = phantoms.clear(anatomy.labels)
+    tissue = clear(anatomy.labels)
     profile = jnp.where(tissue, jnp.clip(0.5 - 0.5 * distance, 0.0, 1.0), 0.0)
     return anatomy.hu + contrast * profile, profile > 0.5
 
 
-def metal(key: Array, anatomy: phantoms.Phantom) -> tuple[Array, Array]:
+def metal(key: Array, anatomy: Phantom) -> tuple[Array, Array]:
     """Add a metal disc and the streaks of photon starvation.
 
     The disc is centred on an eligible pixel, with a radius of 1-2 pixels at size 64
@@ -154,11 +155,11 @@ def metal(key: Array, anatomy: phantoms.Phantom) -> tuple[Array, Array]:
     error = jnp.where(trace > 0.0, error, 0.0)
     mu = mu + back_projection(error, size)
     hu = 1000.0 * (mu / (WATER * pixel_cm) - 1.0)
-    change = phantoms.window(hu) - phantoms.window(anatomy.hu)
+    change = window(hu) - window(anatomy.hu)
     return hu, jnp.abs(change[..., 0]) > METAL_HU / 400.0
 
 
-def missing_kidney(key: Array, anatomy: phantoms.Phantom) -> tuple[Array, Array]:
+def missing_kidney(key: Array, anatomy: Phantom) -> tuple[Array, Array]:
     """Replace one kidney by the fat behind it.
 
     Args:

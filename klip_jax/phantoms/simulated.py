@@ -22,8 +22,8 @@ import numpy as np
 from jax import Array
 
 from klip_jax.data import npz
-from klip_jax.data.anomalies import back_projection, line_integrals
-from klip_jax.data.base import ImageSet, join
+from klip_jax.data.base import ImageSet, in_memory, join
+from klip_jax.phantoms.anomalies import back_projection, line_integrals
 
 STREAK = 0.04  # change, image units, that counts as one
 
@@ -226,16 +226,24 @@ def load(
     kind = Kind(contrast=tuple(contrast), radius=tuple(radius))
     parts = []
     for i, index in enumerate(np.split(chosen, 1 + len(groups))):
-        part = known.take(index)._replace(eligible=eligible[index])
-        masks = np.zeros(part.eligible.shape, bool)
+        group = groups[i - 1] if i else "id"
+        part = known.take(index)
+        images, masks = part.images, np.zeros(eligible[index].shape, bool)
         if i:
             keys = jax.random.split(jax.random.key(seed + i - 1), per_group)
-            put = jax.vmap(KINDS[groups[i - 1]], (0, 0, 0, None))
-            images, masks = put(keys, part.images, part.eligible, kind)
-            part = part._replace(
-                images=np.asarray(images), groups=(groups[i - 1],) * per_group
+            put = jax.vmap(KINDS[group], (0, 0, 0, None))
+            images, masks = put(keys, images, eligible[index], kind)
+        parts.append(
+            in_memory(
+                np.asarray(images),
+                part.ids,
+                (group,) * per_group,
+                masks=np.asarray(masks),
+                eligible=eligible[index],
+                body=part.body,
+                patients=part.patients,
             )
-        parts.append(part._replace(masks=np.asarray(masks)))
+        )
     return join(parts)
 
 

@@ -1,0 +1,1 @@
+"""Procedural anatomy and its anomalies, pure JAX; anomalies in real images."""
