@@ -14,7 +14,7 @@ function takes ONE image; the caller vmaps. Whatever holds arrays or numbers is 
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
@@ -246,10 +246,15 @@ class Detector(Protocol):
     combinations are made from what was looked at once.
     """
 
-    needs: ClassVar[tuple[str, ...]]
-    """Fields of `Given` that must be there; "picture" is an image or a posterior."""
-    fits: ClassVar[bool]
-    """Whether `judge` works only after `fit`."""
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Fields of `Given` that must be there; "picture" is image or posterior."""
+        ...
+
+    @property
+    def fits(self) -> bool:
+        """Whether `judge` works only after `fit`."""
+        ...
 
     @property
     def network_calls(self) -> int:

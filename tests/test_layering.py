@@ -11,21 +11,18 @@ import klip_jax
 ROOT = Path(klip_jax.__file__).parent
 # A module imports from the lines above its own, never from its own line.
 LAYERS = """
-types sde filters blocks
-operators nets classifiers
-priors scan
+types files
+sde filters blocks pixels parallel
+operators nets classifiers data metrics checkpoint
+priors scan phantoms convert testing
 guidance
-samplers sample kl
+samplers kl
+sample
 posterior
-data phantoms checkpoint convert metrics parallel testing
-release
-calibration
+release calibration
 detectors
-detect
-config
+detect config training assets
 hub
-training
-assets
 run
 report
 main
