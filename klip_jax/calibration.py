@@ -16,7 +16,7 @@ would be flagged several times too often without it.
 A detector that is fitted is judged on draws it was not fitted on.
 
 Reference: Nott et al. 2016 (prior-data conflict by prior-to-posterior divergence); Vovk
-et al. 2005 (conformal prediction).
+et al. 2005 (conformal prediction); docs/theory.md, section 10.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ import numpy as np
 from jaxtyping import Float
 
 from klip_jax import sde
-from klip_jax.checkpoint import write_atomically
+from klip_jax.files import write_atomically
 from klip_jax.guidance.none import NoGuidance
 from klip_jax.sample import sample
 from klip_jax.samplers.heun import Heun

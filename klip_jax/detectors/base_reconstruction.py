@@ -7,20 +7,21 @@ with m_s and d_s the mean and standard deviation of the image's mean error over
 in-distribution images. Near 0 a chain returns x whatever x is, far up it forgets x; an
 anomaly shows between, and the z-scores make the levels comparable.
 
-Reference: Graham et al. 2023 (DDPM-OOD).
+Reference: Graham et al. 2023 (DDPM-OOD); docs/theory.md, section 12.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import Array
 from jaxtyping import Float
 
 from klip_jax.detectors.base import spread
 from klip_jax.sample import sample
 from klip_jax.samplers.ddim import DDIM
-from klip_jax.types import Denoiser, Guidance, Image, PRNGKey, Scalar
+from klip_jax.types import Denoiser, Detection, Guidance, Image, PRNGKey, Scalar
 
 
 def reconstruct(
@@ -66,34 +67,40 @@ def reconstruct(
     return chain.x
 
 
-def level_statistics(
-    errors: Float[Array, "n level_count ..."],
-) -> tuple[Float[Array, " level_count"], Float[Array, " level_count"]]:
-    """Return mean and standard deviation [L] of each level's error over images.
+@struct.dataclass
+class LevelLaw:
+    """The usual error of each of L levels, over in-distribution images.
 
-    Args:
-      errors: of N >= 2 in-distribution images, maps or their means.
-
-    Raises:
-      ValueError: if there are fewer than 2 images.
+    Attributes:
+      mean, std: of the image's mean error; std is never 0.
     """
-    means = errors.reshape(*errors.shape[:2], -1).mean(-1)
-    return means.mean(0), spread(means)
 
+    mean: Float[Array, " level_count"]
+    std: Float[Array, " level_count"]
 
-def z_score(
-    errors: Float[Array, "level_count ..."],
-    mean: Float[Array, " level_count"],
-    std: Float[Array, " level_count"],
-) -> Float[Array, "..."]:
-    """Return the mean over levels of (errors - mean) / std, without unit.
+    @classmethod
+    def of(cls, errors: Float[Array, "n level_count *grid"]) -> Self:
+        """Fit to the errors of N >= 2 images, maps or their means.
 
-    It is affine in the errors, so the mean of a map of z-scores is the z-score of the
-    image, the score of DDPM-OOD.
+        Raises:
+          ValueError: if there are fewer than 2 images.
+        """
+        errors = jnp.asarray(errors)
+        means = errors.reshape(*errors.shape[:2], -1).mean(-1)
+        return cls(means.mean(0), spread(means))
 
-    Args:
-      errors: of one image [L, ...].
-      mean, std: of each level, from `level_statistics`.
-    """
-    levels_last = jnp.moveaxis(errors, 0, -1)
-    return jnp.mean((levels_last - mean) / std, -1)
+    def z_score(
+        self, errors: Float[Array, "level_count *grid"]
+    ) -> Float[Array, "*grid"]:
+        """Return the mean over levels of (errors - mean) / std, without unit.
+
+        It is affine in the errors, so the mean of a map of z-scores is the z-score of
+        the image, the score of DDPM-OOD.
+        """
+        levels_last = jnp.moveaxis(errors, 0, -1)
+        return jnp.mean((levels_last - self.mean) / self.std, -1)
+
+    def detection(self, errors: Float[Array, "level_count h w"]) -> Detection:
+        """Return the map of z-scores, and their mean as the score."""
+        heatmap = self.z_score(errors)
+        return Detection(heatmap.mean(), jnp.full((), jnp.nan), heatmap)

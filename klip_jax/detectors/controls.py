@@ -1,64 +1,173 @@
 """The dumb controls: what a detector must beat before it is believed.
 
-Each is a map [H, W] from the same reconstruction, bigger = more anomalous. Lesions
+Each is a map [H, W] of the same reconstruction x, bigger = more anomalous. Lesions
 placed inside bodies give any map that is bright inside bodies a score for nothing.
+
+    Intensity             x                     IntensityInverted    -x
+    EqualisedIntensity    rank of x             IntensityDistance    |x - median|
+    Gradient              |grad x|^2            Random               uniform
+    PosteriorSpread       sd of the samples
+    Residual              (A^T (y - A x))^2     DenoisedDistance     (x - D(x, sigma))^2
+
+x is the mean over channels where a grey is wanted. The last two emphasise changes of
+the same size as KLIP's map and are pooled like it.
+
+Reference: docs/theory.md, section 12.
 """
 
+import math
+
+import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import Array
+from jaxtyping import Float
 
-from klip_jax.filters import pool, smooth, white_noise_passed
-from klip_jax.types import Denoiser, LinearOperator
+from klip_jax.detectors.base import (
+    MapDetector,
+    check_positive,
+    check_range,
+    posterior_of,
+    scan_of,
+)
+from klip_jax.filters import smooth, white_noise_passed
+from klip_jax.posterior import at_null_label
+from klip_jax.types import Detection, Given, Heatmap, Image, PRNGKey, Scalar
 
 
-def controls(
-    y: Array,
-    operator: LinearOperator,
-    prior: Denoiser,
-    mean: Array,
-    std: Array,
-    eligible: Array,
-    *,
-    scale: float = 0.0,
-    emphasis: float = 0.0,
-    pooling: float = 0.0,
-    sigma: float = 0.1,
-) -> dict[str, Array]:
-    """Return {name: map [H, W]}.
+@struct.dataclass
+class _Control(MapDetector):
+    """What controls share: `look` returns the map."""
 
-    intensity, intensity_inverted: the reconstruction and its negative;
-    intensity_distance: |reconstruction - its median over eligible tissue|;
-    gradient: its squared gradient; residual: (A^T (y - A x))^2; posterior_std: the
-    samples' spread; denoised_distance: (x - D(x, sigma))^2, what the prior alone would
-    move. The last and the residual emphasise the same scale as our map and are
-    pooled like it.
+    control = True
 
-    Args:
-      y: measurements [operator.out_shape].
-      operator: A.
-      prior: a denoiser.
-      mean, std: of the posterior samples [H, W, C].
-      eligible: where an anomaly could be [H, W]; where it is empty, the whole image.
-      scale, emphasis, pooling: of `kl.levels_kl`; those that the detector uses.
-      sigma: noise level of `denoised_distance`, image units.
+    def judge(self, looked: Heatmap) -> Detection:
+        return self.of_map(looked)
+
+
+@struct.dataclass
+class Intensity(_Control):
+    """The grey of the picture."""
+
+    def look(self, key: PRNGKey, given: Given) -> Heatmap:
+        return _grey(given)
+
+
+@struct.dataclass
+class IntensityInverted(_Control):
+    """The negative grey of the picture."""
+
+    def look(self, key: PRNGKey, given: Given) -> Heatmap:
+        return -_grey(given)
+
+
+@struct.dataclass
+class EqualisedIntensity(_Control):
+    """The rank of the grey among all pixels, in [0, 1)."""
+
+    def look(self, key: PRNGKey, given: Given) -> Heatmap:
+        grey = _grey(given)
+        rank = jnp.argsort(jnp.argsort(grey.ravel())) / grey.size
+        return rank.reshape(grey.shape).astype(grey.dtype)
+
+
+@struct.dataclass
+class IntensityDistance(_Control):
+    """|grey - its median over eligible tissue|; where that is empty, over all."""
+
+    def look(self, key: PRNGKey, given: Given) -> Heatmap:
+        grey, tissue = _grey(given), given.eligible
+        tissue = True if tissue is None else jnp.where(tissue.any(), tissue, True)
+        return jnp.abs(grey - jnp.nanmedian(jnp.where(tissue, grey, jnp.nan)))
+
+
+@struct.dataclass
+class Gradient(_Control):
+    """The squared gradient of the grey, by central differences."""
+
+    def look(self, key: PRNGKey, given: Given) -> Heatmap:
+        rows, columns = jnp.gradient(_grey(given))
+        return rows**2 + columns**2
+
+
+@struct.dataclass
+class PosteriorSpread(_Control):
+    """The standard deviation of the posterior samples, root mean square of channels."""
+
+    needs = ("posterior",)
+
+    def look(self, key: PRNGKey, given: Given) -> Heatmap:
+        return jnp.sqrt(jnp.mean(posterior_of(given).std ** 2, -1))
+
+
+@struct.dataclass
+class Random(_Control):
+    """Uniform numbers: what no information gives."""
+
+    def look(self, key: PRNGKey, given: Given) -> Heatmap:
+        return jax.random.uniform(key, given.picture.shape[:2])
+
+
+@struct.dataclass
+class _Filtered(MapDetector):
+    """What both controls share whose map is the energy of an image of differences.
+
+    Attributes:
+      filter_width: size of the changes that are emphasised, pixels.
+      filter_weight: w in [0, 1], weight of what passes the filter.
     """
-    grey = mean.mean(-1)
-    tissue = jnp.where(eligible.any(), eligible, True)
-    median = jnp.nanmedian(jnp.where(tissue, grey, jnp.nan))
-    rows, columns = jnp.gradient(grey)
-    residual = operator.adjoint(y - operator(mean))
-    moved = mean - prior(mean, jnp.asarray(sigma, mean.dtype))
 
-    def energy(v):
-        filtered = smooth(v, scale) ** 2 / white_noise_passed(scale)
-        return pool(jnp.sum((1 - emphasis) * v**2 + emphasis * filtered, -1), pooling)
+    control = True
+    pool_width: Scalar = 3.0
+    filter_width: Scalar = 2.0
+    filter_weight: Scalar = 0.05
 
-    return {
-        "intensity": grey,
-        "intensity_inverted": -grey,
-        "intensity_distance": jnp.abs(grey - median),
-        "gradient": rows**2 + columns**2,
-        "residual": energy(residual),
-        "posterior_std": jnp.sqrt(jnp.mean(std**2, -1)),
-        "denoised_distance": energy(moved),
-    }
+    def __post_init__(self):
+        super().__post_init__()
+        check_range(0, math.inf, filter_width=self.filter_width)
+        check_range(0, 1, filter_weight=self.filter_weight)
+
+    def judge(self, looked: Image) -> Detection:
+        """Score (1 - w) v^2 + w (G v)^2 / g of what was looked at, v; see `kl`."""
+        width, weight = self.filter_width, self.filter_weight
+        filtered = smooth(looked, width) ** 2 / white_noise_passed(width)
+        energy = (1 - weight) * looked**2 + weight * filtered
+        return self.of_map(jnp.sum(energy, -1))
+
+
+@struct.dataclass
+class Residual(_Filtered):
+    """What the picture leaves of the measurements, projected back, squared."""
+
+    needs = ("picture", "scan")
+
+    def look(self, key: PRNGKey, given: Given) -> Image:
+        operator, y, _ = scan_of(given)
+        return operator.adjoint(y - operator(given.picture))
+
+
+@struct.dataclass
+class DenoisedDistance(_Filtered):
+    """How far the prior alone would move the picture, squared; one network call.
+
+    Attributes:
+      sigma: noise level of the denoiser, image units.
+    """
+
+    sigma: Scalar = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(sigma=self.sigma)
+
+    @property
+    def network_calls(self) -> int:
+        return 1
+
+    def look(self, key: PRNGKey, given: Given) -> Image:
+        x, prior = given.picture, at_null_label(given.prior)
+        return x - prior(x, jnp.asarray(self.sigma, x.dtype))
+
+
+def _grey(given: Given) -> Float[Array, "h w"]:
+    return given.picture.mean(-1)

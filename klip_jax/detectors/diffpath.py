@@ -7,45 +7,120 @@ DDIM backwards, from x_0 = x at the lowest level, with eps_i = (x_i - D(x_i, s_i
 
 1D: sqrt of the sum of (d eps)^2, and a kernel density of it. 6D: all six, and a mixture
 of Gaussians. Either is fitted to features of in-distribution images; the score is the
-negative log-likelihood. It says which image, not where in it.
+negative log-likelihood of the standardised features, nats. It says which image, not
+where in it.
 
 Departures: D is not clipped to the range of images, so that eps is the network's own.
 The kernel's width is relative to the spread of the features: the paper's 5 is absolute
 and belongs to its image size, because the features are sums over pixels. The mixtures
 tried are smaller: 50 and 100 components want tens of thousands of images.
 
-Reference: Heng, Thiery and Soh 2024 (DiffPath).
+Reference: Heng, Thiery and Soh 2024 (DiffPath); docs/theory.md, section 12.
 """
 
-from collections.abc import Sequence
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jax import Array
-from sklearn.mixture import GaussianMixture
-from sklearn.model_selection import GridSearchCV
-from sklearn.neighbors import KernelDensity
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
+from jaxtyping import Float
 
-from klip_jax.types import Denoiser
+from klip_jax.detectors.base import Detector, check_increasing, fitted
+from klip_jax.detectors.base_density import Mixture, kernels, mixture
+from klip_jax.posterior import at_null_label
+from klip_jax.types import Denoiser, Detection, Given, Image, PRNGKey, Scalar
 
 FEATURES = ("eps", "eps^2", "eps^3", "d eps", "(d eps)^2", "(d eps)^3")
-COVARIANCES = ("full", "tied", "diag", "spherical")
+LEVELS = tuple(float(s) for s in np.geomspace(0.01, 20.0, 10))
+"""Noise levels of the path, image units: from almost none to almost no image."""
 
 
-def features(x: Array, prior: Denoiser, levels: Array) -> Array:
+@struct.dataclass
+class _Path(Detector):
+    """What both share: the features of the path, one network call a level.
+
+    Attributes:
+      levels: noise levels, > 0, increasing, image units.
+      law: of the features, filled by `fit`.
+    """
+
+    levels: tuple[Scalar, ...] = LEVELS
+    law: Mixture | None = None
+
+    unit: ClassVar[str] = "nats"
+    fits = True
+
+    def __post_init__(self):
+        check_increasing(levels=self.levels)
+
+    @property
+    def network_calls(self) -> int:
+        return len(self.levels)
+
+    def look(self, key: PRNGKey, given: Given) -> Float[Array, "6"]:
+        """Return the six sums of `FEATURES`."""
+        prior, levels = at_null_label(given.prior), jnp.asarray(self.levels)
+        return features(given.picture, prior, levels)
+
+
+@struct.dataclass
+class DiffPath1D(_Path):
+    """How unusual sqrt(sum (d eps)^2) is, by a kernel density.
+
+    Attributes:
+      bandwidth: of the Gaussian kernel in standard deviations of the fitted values; 0
+        takes Silverman's rule for their number.
+    """
+
+    bandwidth: Scalar = 0.0
+
+    def fit(self, looked: Float[Array, "n 6"]) -> Self:
+        return self.replace(law=kernels(speed(looked), self.bandwidth))
+
+    def judge(self, looked: Float[Array, "6"]) -> Detection:
+        score = -fitted(self, self.law).log_prob(speed(looked))
+        return Detection(score, jnp.full((), jnp.nan))
+
+
+@struct.dataclass
+class DiffPath6D(_Path):
+    """How unusual all six features are, by a mixture of Gaussians.
+
+    Attributes:
+      components: numbers of components to try.
+      folds: of the cross-validated likelihood that chooses among them.
+      seed: of the mixture's first guess.
+    """
+
+    components: tuple[int, ...] = struct.field(pytree_node=False, default=(1, 2, 5))
+    folds: int = struct.field(pytree_node=False, default=10)
+    seed: int = struct.field(pytree_node=False, default=0)
+
+    def fit(self, looked: Float[Array, "n 6"]) -> Self:
+        """Fit on the host; raises a ValueError where a fold has too few images."""
+        choices = dict(components=self.components, folds=self.folds, seed=self.seed)
+        return self.replace(law=mixture(looked, **choices))
+
+    def judge(self, looked: Float[Array, "6"]) -> Detection:
+        score = -fitted(self, self.law).log_prob(looked)
+        return Detection(score, jnp.full((), jnp.nan))
+
+
+def features(
+    x: Image, prior: Denoiser, levels: Float[Array, " level_count"]
+) -> Float[Array, "6"]:
     """Return the six sums along the path from the image to noise.
 
     Args:
-      x: image [H, W, C], image units, taken to be at levels[0].
+      x: image, image units, taken to be at levels[0].
       prior: a denoiser.
-      levels: noise levels [K], increasing, image units; the paper has K = 10, from
-        almost no noise to almost no image.
+      levels: K noise levels, increasing, image units; the paper has K = 10, from almost
+        no noise to almost no image.
 
     Returns:
-      [6] in the order of `FEATURES`, without unit.
+      In the order of `FEATURES`, without unit.
 
     Reference: Heng, Thiery and Soh 2024; differences as in their code, the path one
     unit of time long, however the levels are spaced.
@@ -71,72 +146,6 @@ def features(x: Array, prior: Denoiser, levels: Array) -> Array:
     return jnp.concatenate([sums, rates])
 
 
-def network_calls(levels: int) -> int:
-    """Return the network calls an image costs: one a level."""
-    return levels
-
-
-def fit_1d(found: np.ndarray, *, bandwidth: float | str = "silverman") -> Pipeline:
-    """Fit a kernel density to sqrt(sum (d eps)^2) of in-distribution images.
-
-    Args:
-      found: features [N, 6].
-      bandwidth: of the Gaussian kernel in standard deviations of the fitted values, or
-        a rule that scikit-learn knows: "scott" or "silverman".
-
-    Returns:
-      A fitted scikit-learn pipeline, for `score_1d`.
-    """
-    steps = [("scale", StandardScaler()), ("law", KernelDensity(bandwidth=bandwidth))]
-    return Pipeline(steps).fit(_speed(found))
-
-
-def fit_6d(
-    found: np.ndarray,
-    *,
-    components: Sequence[int] = (1, 2, 5),
-    covariances: Sequence[str] = COVARIANCES,
-    folds: int = 10,
-    seed: int = 0,
-) -> Pipeline:
-    """Fit a mixture of Gaussians to the six features of in-distribution images.
-
-    Args:
-      found: features [N, 6].
-      components: numbers of components to try.
-      covariances: their shapes to try, of `COVARIANCES`.
-      folds: of the cross-validated likelihood that chooses.
-      seed: of the mixture's first guess.
-
-    Returns:
-      A fitted scikit-learn pipeline, for `score_6d`.
-
-    Raises:
-      ValueError: if a fold is left with fewer images than components.
-    """
-    left = len(found) - -(-len(found) // folds)
-    if left < max(components):
-        raise ValueError(
-            f"components={tuple(components)}: {len(found)} images in {folds} folds "
-            f"leave {left} to fit; take fewer components or more images"
-        )
-    law = GaussianMixture(max_iter=200, random_state=seed)
-    pipeline = Pipeline([("scale", StandardScaler()), ("law", law)])
-    grid = dict(law__n_components=components, law__covariance_type=covariances)
-    search = GridSearchCV(pipeline, grid, cv=folds)
-    return search.fit(np.asarray(found, np.float64)).best_estimator_
-
-
-def score_1d(law: Pipeline, found: np.ndarray) -> np.ndarray:
-    """Return -log density [N] of features [N, 6] under the law of `fit_1d`, nats."""
-    return -law.score_samples(_speed(found))
-
-
-def score_6d(law: Pipeline, found: np.ndarray) -> np.ndarray:
-    """Return -log density [N] of features [N, 6] under the law of `fit_6d`, nats."""
-    return -law.score_samples(np.asarray(found, np.float64))
-
-
-def _speed(found):
-    squares = np.asarray(found, np.float64)[:, FEATURES.index("(d eps)^2")]
-    return np.sqrt(squares)[:, None]
+def speed(found: Float[Array, "*n 6"]) -> Float[Array, "*n 1"]:
+    """Return sqrt(sum (d eps)^2), the one feature of DiffPath-1D."""
+    return jnp.sqrt(jnp.asarray(found)[..., FEATURES.index("(d eps)^2"), None])

@@ -14,62 +14,126 @@ Departures: A is scaled to norm 1, which the release's blur has, so that its zet
 its meaning for any operator; each sample's move is its own, where the release averages
 |r| over them; noise is drawn anew in each step, where the release draws it once.
 
-Reference: Kheirandish, Hong and Fridovich-Keil 2026, section 4, as released.
+Reference: Kheirandish, Hong and Fridovich-Keil 2026, section 4, as released;
+docs/theory.md, section 12.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import Array
+from jaxtyping import Float
 
-from klip_jax import kl
-from klip_jax.guidance.base import Measured
-from klip_jax.operators.base import Operator
-from klip_jax.release.ddpm import ddpm, levels, training_g
+from klip_jax.blocks import block_sum, top_mean
+from klip_jax.detectors.base import Detector, check_count, check_positive, scan_of
+from klip_jax.kl import jackknife_stderr
+from klip_jax.posterior import at_null_label
+from klip_jax.release.ddpm import DDPM, levels, training_g
 from klip_jax.release.scoring import klip_reference
 from klip_jax.sample import sample
-from klip_jax.types import Denoiser, Detection, Reducer
+from klip_jax.types import (
+    Denoiser,
+    Detection,
+    Given,
+    Image,
+    LinearOperator,
+    PRNGKey,
+    Reducer,
+    Scalar,
+    Scan,
+)
 
-STORED = 100  # steps that the windows count
+STORED = 100
+"""Steps that the windows count."""
 WINDOWS = ((65, 85), (35, 40))
-# Config of the release -> (index into WINDOWS, blocks along a side).
 CONFIGS = {
     "chaos_song_image": (0, 16),
     "chaos_song_dataset": (1, 16),
     "chaos_padis_image": (0, 128),
     "celeba_image": (0, 256),
 }
+"""Config of the release -> (index into `WINDOWS`, blocks along a side)."""
 
 
 class Maps(NamedTuple):
     """What one image yields; the axis of 2 is `WINDOWS`.
 
     Attributes:
-      samples: map of each sample [N, 2, H, W], without unit, summed over channels.
-      mean: of the chains' last images [H, W, C], image units.
+      samples: map of each sample, without unit, summed over channels.
+      mean: of the chains' last images, image units.
     """
 
-    samples: Array
-    mean: Array
+    samples: Float[Array, "n 2 h w"]
+    mean: Image
+
+
+@struct.dataclass
+class ReleasedKLIP(Detector):
+    """One config of the release, with chains of its own.
+
+    Attributes:
+      config: one of `CONFIGS`: the window, and the blocks of the score.
+      samples: N chains, >= 2.
+      steps: T <= 1000 of each; with other than 100 the windows are scaled.
+      zeta: length of a step's move, see `release.ddpm`.
+      block: side of the blocks that localization counts, pixels.
+    """
+
+    config: str = struct.field(pytree_node=False, default="chaos_song_image")
+    samples: int = struct.field(pytree_node=False, default=8)
+    steps: int = struct.field(pytree_node=False, default=STORED)
+    zeta: Scalar = 0.3
+    block: int = struct.field(pytree_node=False, default=4)
+
+    needs = ("scan",)
+
+    def __post_init__(self):
+        if self.config not in CONFIGS:
+            raise ValueError(f"config={self.config!r}: choose one of {sorted(CONFIGS)}")
+        check_count(2, samples=self.samples)
+        check_count(block=self.block, steps=self.steps)
+        check_positive(zeta=self.zeta)
+
+    @property
+    def network_calls(self) -> int:
+        return self.samples * self.steps
+
+    def look(self, key: PRNGKey, given: Given) -> Maps:
+        """Return the maps of all windows, so that any config can judge."""
+        prior = at_null_label(given.prior)
+        counts = dict(samples=self.samples, steps=self.steps)
+        return maps(key, scan_of(given), prior, zeta=self.zeta, **counts)
+
+    def judge(self, looked: Maps) -> Detection:
+        """Score the largest block, with a jackknife error over samples; no unit."""
+        window, blocks = CONFIGS[self.config]
+        chosen = looked.samples[:, window]
+        block = max(1, chosen.shape[-1] // blocks)
+
+        def score(heatmap):
+            return top_mean(block_sum(heatmap, block), 0)
+
+        n, total = len(chosen), chosen.sum(0)
+        replicates = jax.vmap(lambda own: score((total - own) / (n - 1)))(chosen)
+        return Detection(score(total / n), jackknife_stderr(replicates), total / n)
 
 
 def maps(
-    key: Array,
-    y: Array,
-    operator: Operator,
+    key: PRNGKey,
+    scan: Scan,
     prior: Denoiser,
     *,
     samples: int = 8,
     steps: int = STORED,
-    zeta: float = 0.3,
+    zeta: Scalar = 0.3,
 ) -> Maps:
     """Run the chains of one image and reduce their updates.
 
     Args:
       key: sample n uses fold_in(key, n).
-      y: measurements [operator.out_shape].
-      operator: A.
+      scan: what was measured; its noise is not used.
       prior: a denoiser.
       samples: N >= 2.
       steps: T <= 1000 of each chain; with other than 100 the windows are scaled.
@@ -81,77 +145,24 @@ def maps(
     Raises:
       ValueError: if there are under 2 samples, or so few steps that a window is empty.
     """
-    if samples < 2:
-        raise ValueError(f"samples={samples}: a standard error needs at least 2")
+    check_count(2, samples=samples)
     windows = [tuple(round(k * steps / STORED) for k in w) for w in WINDOWS]
     reducer = _both(*(klip_reference(w, training_g()) for w in windows))
-    factor = 1 / norm(operator)
-    scaled = Scaled(operator, factor)
-    likelihood = Measured(scaled, factor * y, jnp.ones((), jnp.float32))
-    sampler = ddpm(zeta, clip=True)
-    shape = operator.in_shape
+    factor = 1 / norm(scan.operator)
+    scaled = Scan(factor * scan.operator, factor * scan.y, 1.0)
+    sampler, shape = DDPM(zeta, clip=True), scan.operator.in_shape
 
     def chain(n):
-        key_n = jax.random.fold_in(key, n)
-        return sample(key_n, sampler, prior, likelihood, levels(steps), shape, reducer)
+        key_n, sigmas = jax.random.fold_in(key, n), levels(steps)
+        return sample(
+            key_n, sampler, prior, sigmas, shape, scan=scaled, reducer=reducer
+        )
 
     chains = jax.vmap(chain)(jnp.arange(samples))
     return Maps(jnp.stack(chains.reduced, 1), chains.x.mean(0))
 
 
-def detection(found: Maps, config: str) -> Detection:
-    """Reduce the maps of one image as a config of the release does.
-
-    Args:
-      found: of `maps`.
-      config: one of `CONFIGS`.
-
-    Returns:
-      A `Detection` with a jackknife error over samples; without unit.
-
-    Raises:
-      ValueError: if there is no such config.
-    """
-    if config not in CONFIGS:
-        raise ValueError(f"config={config!r}: choose one of {sorted(CONFIGS)}")
-    window, blocks = CONFIGS[config]
-    chosen = found.samples[:, window]
-    block = max(1, chosen.shape[-1] // blocks)
-
-    def score(heatmap):
-        return kl.top_mean(kl.block_sum(heatmap, block), 0)
-
-    n, total = len(chosen), chosen.sum(0)
-    replicates = jax.vmap(lambda own: score((total - own) / (n - 1)))(chosen)
-    return Detection(score(total / n), kl.jackknife_stderr(replicates), total / n)
-
-
-def network_calls(*, samples: int = 8, steps: int = STORED) -> int:
-    """Return the network calls an image costs: samples * steps."""
-    return samples * steps
-
-
-class Scaled(Operator):
-    """The operator factor * A.
-
-    Args:
-      inner: A.
-      factor: scalar.
-    """
-
-    def __init__(self, inner: Operator, factor: Array):
-        self.inner, self.factor = inner, factor
-        self.in_shape, self.out_shape = inner.in_shape, inner.out_shape
-        self.out_dtype = inner.out_dtype
-
-    def __call__(self, x: Array) -> Array:
-        return self.factor * self.inner(x)
-
-    def adjoint(self, y: Array) -> Array:
-        return self.inner.adjoint(self.factor * y)
-
-
-def norm(operator: Operator, iterations: int = 20) -> Array:
+def norm(operator: LinearOperator, iterations: int = 20) -> Float[Array, ""]:
     """Return the largest singular value of A by the power method, from below."""
 
     def step(_, x):

@@ -9,11 +9,11 @@ measurements that are left. Nothing is calibrated.
 A dropped measurement has a forward operator of zero and the value zero: its residual is
 zero at any image, so it has no say, exactly as if its row were not there.
 
-Departures: a diffusion prior and DDIM with the conditional Gaussian in place of a
+Departures: a diffusion prior and a sampler with the conditional Gaussian in place of a
 learned proximal network. All chains start from the same noise, so that as in the paper
 only the subset varies.
 
-Reference: Kim and Fridovich-Keil 2025, arXiv 2510.10947.
+Reference: Kim and Fridovich-Keil 2025, arXiv 2510.10947; docs/theory.md, section 12.
 """
 
 import math
@@ -21,90 +21,132 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import Array
+from jaxtyping import Bool, Float, Num
 
+from klip_jax import sde
+from klip_jax.detectors.base import (
+    MapDetector,
+    check_count,
+    check_increasing,
+    scan_of,
+)
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.operators.base import Operator
+from klip_jax.operators.base_ct import Beam
+from klip_jax.operators.mri import Cartesian
+from klip_jax.posterior import at_null_label
 from klip_jax.sample import sample
-from klip_jax.samplers.ddim import ddim
-from klip_jax.types import Denoiser, Sampler
+from klip_jax.samplers.resampling import Resampling
+from klip_jax.types import (
+    Denoiser,
+    Detection,
+    Given,
+    Heatmap,
+    Image,
+    LinearOperator,
+    PRNGKey,
+    Sampler,
+    Scalar,
+    Scan,
+)
+
+SLICES = {Beam: 0, Cartesian: 1}
+"""Axis of y along which the scanner measures: whole views, whole lines of k-space."""
 
 
-class Subset(Operator):
-    """keep * A: some rows of an operator, the others zero.
+@struct.dataclass
+class SubsetVariance(MapDetector):
+    """The variance of K reconstructions, each from a share of the measurements.
 
-    `solve_gram` is conjugate gradients, stopped early: the exact solution of A does not
-    solve the subset's, and the prior's error is larger than the iteration's.
-
-    Args:
-      inner: A.
-      keep: 1 where a measurement stays, 0 where it is dropped [inner.out_shape].
+    Attributes:
+      subsets: K >= 2.
+      share: of the measurements that a subset keeps, in (0, 1).
+      whole_slices: drop whole views of CT and whole lines of MRI (`SLICES`), as a
+        scanner would; other operators, or all if False, lose single measurements.
+      sampler: of every chain.
+      steps: T noise levels of a chain.
+      sigma_max, sigma_min: the highest and the lowest, image units.
     """
 
-    def __init__(self, inner: Operator, keep: Array):
-        self.inner, self.keep = inner, keep
-        self.in_shape, self.out_shape = inner.in_shape, inner.out_shape
-        self.out_dtype = inner.out_dtype
+    subsets: int = struct.field(pytree_node=False, default=8)
+    share: float = struct.field(pytree_node=False, default=0.5)
+    whole_slices: bool = struct.field(pytree_node=False, default=True)
+    sampler: Sampler = Resampling()
+    steps: int = struct.field(pytree_node=False, default=20)
+    sigma_max: Scalar = 20.0
+    sigma_min: Scalar = 0.01
 
-    def __call__(self, x: Array) -> Array:
-        return self.keep * self.inner(x)
+    needs = ("scan",)
 
-    def adjoint(self, y: Array) -> Array:
-        return self.inner.adjoint(self.keep * y)
+    def __post_init__(self):
+        super().__post_init__()
+        check_count(2, subsets=self.subsets, steps=self.steps)
+        check_increasing(sigma_min_and_max=(self.sigma_min, self.sigma_max))
+        if not 0 < self.share < 1:
+            raise ValueError(f"share={self.share}: must be in (0, 1)")
 
-    def solve_gram(
-        self,
-        r: Array,
-        variance: Array,
-        noise_var: Array,
-        *,
-        tol: float = 1e-3,
-        maxiter: int = 100,
-    ) -> Array:
-        return super().solve_gram(r, variance, noise_var, tol=tol, maxiter=maxiter)
+    @property
+    def network_calls(self) -> int:
+        return self.subsets * self.steps * self.sampler.calls_per_step
+
+    def look(self, key: PRNGKey, given: Given) -> Heatmap:
+        """Return the variance, squared image units."""
+        scan, rising = scan_of(given), (self.steps, self.sigma_min, self.sigma_max)
+        found = reconstructions(
+            key,
+            scan,
+            at_null_label(given.prior),
+            jnp.append(sde.log_levels(*rising)[::-1], 0.0),
+            subsets=self.subsets,
+            share=self.share,
+            axis=slices(scan.operator) if self.whole_slices else None,
+            sampler=self.sampler,
+        )
+        return found.variance
+
+    def judge(self, looked: Heatmap) -> Detection:
+        return self.of_map(looked)
 
 
 class Reconstructions(NamedTuple):
     """Moments of the K reconstructions.
 
     Attributes:
-      variance: the map [H, W], squared image units, summed over channels.
-      mean: [H, W, C], image units.
+      variance: the map, squared image units, summed over channels.
+      mean: image units.
     """
 
-    variance: Array
-    mean: Array
+    variance: Heatmap
+    mean: Image
 
 
 def reconstructions(
-    key: Array,
-    y: Array,
-    operator: Operator,
-    noise_std: Array,
+    key: PRNGKey,
+    scan: Scan,
     prior: Denoiser,
-    sigmas: Array,
+    sigmas: Float[Array, " t"],
     *,
+    sampler: Sampler,
     subsets: int = 8,
     share: float = 0.5,
     axis: int | None = 0,
-    sampler: Sampler | None = None,
 ) -> Reconstructions:
     """Reconstruct one image from K random subsets of its measurements.
 
     Args:
       key: split into one that all chains share and one for the subsets.
-      y: measurements [operator.out_shape].
-      operator: A.
-      noise_std: of y, > 0.
-      prior: a denoiser with `variance`.
+      scan: what was measured.
+      prior: a denoiser.
       sigmas: noise levels of the chains [T + 1], decreasing, the last 0, image units.
+      sampler: of every chain. `DDIM()` draws nothing; `Resampling()` errs less, and its
+        draws are the same for all subsets.
       subsets: K >= 2.
       share: of the measurements that a subset keeps, in (0, 1).
       axis: of y along which whole slices stay or go (0: the views of CT); None takes
         each measurement alone. With few slices, as of coils, subsets coincide, and
         their variance is 0.
-      sampler: of every chain, with one network call a step; None takes `ddim()`, which
-        draws nothing. `resampling()` errs less; its draws are the same for all subsets.
 
     Returns:
       A `Reconstructions`.
@@ -114,30 +156,37 @@ def reconstructions(
 
     Reference: Kim and Fridovich-Keil 2025; see the module for departures.
     """
-    if subsets < 2:
-        raise ValueError(f"subsets={subsets}: a variance needs at least 2")
-
-    sampler = ddim() if sampler is None else sampler
+    check_count(2, subsets=subsets)
+    operator, y, noise_std = scan
     key_chain, key_subsets = jax.random.split(key)
     real = jnp.finfo(y.dtype).dtype
 
     def chain(k):
         key_k = jax.random.fold_in(key_subsets, k)
         keep = random_subset(key_k, y.shape, share=share, axis=axis)
-        subset = Subset(operator, keep.astype(real))
         # A `where`, so that not even a NaN of a dropped measurement gets through.
-        likelihood = ConditionalGaussian(subset, jnp.where(keep, y, 0), noise_std)
-        shape = operator.in_shape
-        return sample(key_chain, sampler, prior, likelihood, sigmas, shape).x
+        kept = Scan(
+            Subset(operator, keep.astype(real)), jnp.where(keep, y, 0), noise_std
+        )
+        guidance, shape = ConditionalGaussian(), operator.in_shape
+        return sample(
+            key_chain, sampler, prior, sigmas, shape, guidance=guidance, scan=kept
+        ).x
 
     x = jax.vmap(chain)(jnp.arange(subsets))
     return Reconstructions(jnp.sum(x.var(0, ddof=1), -1), x.mean(0))
 
 
+def slices(operator: LinearOperator) -> int | None:
+    """Return the axis of y that holds whole slices of a scanner, None if none is."""
+    axes = (axis for kind, axis in SLICES.items() if isinstance(operator, kind))
+    return next(axes, None)
+
+
 def random_subset(
-    key: Array, shape: tuple[int, ...], *, share: float, axis: int | None
-) -> Array:
-    """Draw which measurements stay [shape] bool, exactly round(share * n) of n.
+    key: PRNGKey, shape: tuple[int, ...], *, share: float, axis: int | None
+) -> Bool[Array, "..."]:
+    """Draw which measurements stay [shape], exactly round(share * n) of n.
 
     Raises:
       ValueError: if that is none or all.
@@ -157,6 +206,35 @@ def random_subset(
     return jnp.broadcast_to(keep.reshape(ones), shape)
 
 
-def network_calls(steps: int, *, subsets: int = 8) -> int:
-    """Return the network calls an image costs: subsets * steps."""
-    return subsets * steps
+class Subset(Operator):
+    """keep * A: some rows of an operator, the others zero.
+
+    `solve_gram` is conjugate gradients, stopped early: the exact solution of A does not
+    solve the subset's, and the prior's error is larger than the iteration's.
+
+    Args:
+      inner: A.
+      keep: 1 where a measurement stays, 0 where it is dropped [inner.out_shape].
+    """
+
+    def __init__(self, inner: LinearOperator, keep: Float[Array, "..."]):
+        self.inner, self.keep = inner, keep
+        self.in_shape, self.out_shape = inner.in_shape, inner.out_shape
+        self.out_dtype = inner.out_dtype
+
+    def __call__(self, x: Float[Array, "..."]) -> Num[Array, "..."]:
+        return self.keep * self.inner(x)
+
+    def adjoint(self, y: Num[Array, "..."]) -> Float[Array, "..."]:
+        return self.inner.adjoint(self.keep * y)
+
+    def solve_gram(
+        self,
+        r: Num[Array, "..."],
+        variance: Scalar,
+        noise_var: Scalar,
+        *,
+        tol: float = 1e-3,
+        maxiter: int = 100,
+    ) -> Num[Array, "..."]:
+        return super().solve_gram(r, variance, noise_var, tol=tol, maxiter=maxiter)
