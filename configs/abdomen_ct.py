@@ -1,17 +1,17 @@
 """Lesions, streaks and foreign texture in real abdominal CT slices.
 
-    python -m klip_jax.main --config=configs/abdomen_ct.py
+    python -m klip_jax.main --config=abdomen_ct
 
 The operator and the noise of the default, on abdomen_ood_64: 25 in-distribution slices
 and 25 of each of three groups of anomalies. The prior has 14,536 steps of 128 images on
 nine tenths of the train split of abdomen_ct_64 (two minutes on an H200); the map's
 settings were chosen with anomalies simulated in the last tenth:
 
-    python -m klip_jax.main --config=configs/abdomen_ct.py --mode=train
+    python -m klip_jax.main --config=abdomen_ct --mode=train
     python experiments/choose_settings.py --images=slices
 """
 
-from klip_jax.default_config import get_config as default
+from klip_jax.assets.default_config import get_config as default
 
 
 def get_config():
@@ -26,10 +26,10 @@ def get_config():
             measurements="",
             **greys,
         )
-        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.0
-        config.estimator.window, config.estimator.levels = (0.02, 0.3), 5
-        config.prior.weights = "checkpoints/abdomen_ct_64.safetensors"
-        config.calibration.law = "checkpoints/abdomen_ct_64_law.npz"
+        config.prior.weights = "abdomen_ct_64"
+        config.detectors.klip.update(
+            map="coherent_guided", filter_weight=0.0, window=(0.02, 0.3), level_count=5
+        )
         config.train.data = dict(
             name="npz.load",
             file="abdomen_ct_64.npz",

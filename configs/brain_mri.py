@@ -1,6 +1,6 @@
 """Real tumours in FLAIR brain MRI from a quarter of k-space.
 
-    python -m klip_jax.main --config=configs/brain_mri.py
+    python -m klip_jax.main --config=brain_mri
 
 64x64 slices, 16 of 64 lines in Hermitian pairs with the centre, orthonormal FFT, noise
 of 0.01 per real component. Tumours and tumour-free slices of other patients, paired for
@@ -9,11 +9,11 @@ to beat. The prior has 6460 steps of 128 images on the tumour-free slices of nin
 of the training patients of brain_mri_lgg_128 (a minute on an H200); the map's settings
 were chosen with lesions simulated in slices of all of them, on three draws of 80:
 
-    python -m klip_jax.main --config=configs/brain_mri.py --mode=train
+    python -m klip_jax.main --config=brain_mri --mode=train
     python experiments/choose_settings.py --images=brain --per_group=40 --seed=5
 """
 
-from klip_jax.default_config import get_config as default
+from klip_jax.assets.default_config import get_config as default
 
 
 def get_config():
@@ -29,13 +29,19 @@ def get_config():
             measurements="",
             **slices,
         )
-        config.operator = dict(name="mri.Cartesian", acceleration=4.0, centre=0.08)
-        config.noise_std = 0.01
-        config.estimator.map, config.estimator.emphasis = "coherent_guided", 1.0
-        config.estimator.window, config.estimator.levels = (0.02, 0.8), 6
-        config.estimator.scale, config.estimator.pooling = 1.0, 4.5
-        config.prior.weights = "checkpoints/brain_mri_64.safetensors"
-        config.calibration.law = "checkpoints/brain_mri_64_law.npz"
+        config.scan = dict(
+            operator=dict(name="mri.Cartesian", acceleration=4.0, centre=0.08),
+            noise_std=0.01,
+        )
+        config.prior.weights = "brain_mri_64"
+        config.detectors.klip.update(
+            map="coherent_guided",
+            window=(0.02, 0.8),
+            level_count=6,
+            filter_width=1.0,
+            filter_weight=1.0,
+            pool_width=4.5,
+        )
         config.train.data = dict(
             name="npz.load",
             file="brain_mri_lgg_128.npz",

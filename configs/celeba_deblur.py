@@ -1,6 +1,6 @@
 """Faces behind a blur, with google/ddpm-celebahq-256 as the prior: KLIP's own problem.
 
-    python -m klip_jax.main --config=configs/celeba_deblur.py
+    python -m klip_jax.main --config=celeba_deblur
 
 256x256 colour photographs, a circular Gaussian blur of 9 pixels cut to 21x21 as in the
 release of KLIP, and noise of 0.01, where the release has none. Once:
@@ -8,7 +8,7 @@ release of KLIP, and noise of 0.01, where the release has none. Once:
 1. The weights (huggingface.co/google/ddpm-celebahq-256, Apache-2.0, 455 MB); the hub
    needs `pip install huggingface_hub`:
 
-       python -m klip_jax.main --config=configs/celeba_deblur.py --mode=convert \\
+       python -m klip_jax.main --config=celeba_deblur --mode=convert \\
            --source=google/ddpm-celebahq-256
 
    or `--config.prior.weights=<a folder in Hugging Face layout>`, as it is. The hub's
@@ -30,5 +30,5 @@ def get_config():
     same = Path(__file__).with_name("celeba_inpaint.py")
     config = runpy.run_path(str(same))["get_config"]()
     with config.unlocked():
-        config.operator = dict(name="blur.GaussianBlur", std=9.0, truncate=1.1)
+        config.scan.operator = dict(name="blur.GaussianBlur", std=9.0, truncate=1.1)
     return config

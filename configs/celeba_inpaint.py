@@ -1,13 +1,13 @@
 """Faces behind a box, with google/ddpm-celebahq-256 as the prior.
 
-    python -m klip_jax.main --config=configs/celeba_inpaint.py
+    python -m klip_jax.main --config=celeba_inpaint
 
 256x256 colour photographs, a hole of 128x128 in the middle, noise of 0.01. Once:
 
 1. The weights (huggingface.co/google/ddpm-celebahq-256, Apache-2.0, 455 MB); the hub
    needs `pip install huggingface_hub`:
 
-       python -m klip_jax.main --config=configs/celeba_inpaint.py --mode=convert \\
+       python -m klip_jax.main --config=celeba_inpaint --mode=convert \\
            --source=google/ddpm-celebahq-256
 
    or `--config.prior.weights=<a folder in Hugging Face layout>`, as it is. The hub's
@@ -23,7 +23,7 @@ much for each of its draws.
 
 import numpy as np
 
-from klip_jax.default_config import get_config as default
+from klip_jax.assets.default_config import get_config as default
 
 
 def get_config():
@@ -37,14 +37,17 @@ def get_config():
             root="",
             measurements="",
         )
-        config.operator = dict(name="mask.Box")
-        config.noise_std = 0.01
-        config.prior.weights = "checkpoints/ddpm_celebahq_256.safetensors"
-        config.estimator.samples = 8
-        config.estimator.steps = 26
-        config.estimator.window, config.estimator.levels = (0.02, 0.3), 5
-        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.1
-        config.estimator.scale, config.estimator.pooling = 8.0, 12.0
+        config.scan = dict(operator=dict(name="mask.Box"), noise_std=0.01)
+        config.prior.weights = "ddpm_celebahq_256"
+        config.posterior.samples, config.posterior.steps = 8, 26
+        config.detectors.klip.update(
+            map="coherent_guided",
+            window=(0.02, 0.3),
+            level_count=5,
+            filter_width=8.0,
+            filter_weight=0.1,
+            pool_width=12.0,
+        )
         config.calibration.draws = 0
         faces = dict(name="folder.load", folder="celeba_hq_256", root="")
         config.train.data = dict(**faces, groups=())

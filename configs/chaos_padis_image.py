@@ -1,6 +1,6 @@
 """Tumours in sparse-view CT of the liver, with PaDIS: KLIP's chaos_padis_image.
 
-    python -m klip_jax.main --config=configs/chaos_padis_image.py
+    python -m klip_jax.main --config=chaos_padis_image
 
 256x256 slices of healthy livers (CHAOS) and the same with a tumour, 24 parallel views
 in the geometry of the release of KLIP (512 bins of one pixel; half of them see
@@ -11,7 +11,7 @@ README (github.com/voilalab/KLIP):
 
 1. The weights of PaDIS:
 
-       python -m klip_jax.main --config=configs/chaos_padis_image.py --mode=convert \\
+       python -m klip_jax.main --config=chaos_padis_image --mode=convert \\
            --source=<its .pkl> --size=256
 
 2. Its images, into the folder that KLIP_DATA or --config.data.root names:
@@ -26,7 +26,7 @@ image, of 25 patches each; no reference law is computed.
 
 import numpy as np
 
-from klip_jax.default_config import get_config as default
+from klip_jax.assets.default_config import get_config as default
 
 
 def get_config():
@@ -42,15 +42,21 @@ def get_config():
             measurements="",
         )
         angles = tuple((3.75 + 7.5 * np.arange(24)).tolist())
-        config.operator = dict(name="ct.ParallelBeam", angles=angles, detectors=512)
-        config.noise_std = 0.1
-        config.prior.weights = "checkpoints/chaos_padis_256.safetensors"
-        config.estimator.samples = 8
-        config.estimator.steps = 26
-        config.estimator.window, config.estimator.levels = (0.0222, 0.151), 5
-        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.1
-        config.estimator.block, config.estimator.scale = 2, 8.0
-        config.estimator.pooling = 12.0
+        config.scan = dict(
+            operator=dict(name="ct.ParallelBeam", angles=angles, detectors=512),
+            noise_std=0.1,
+        )
+        config.prior.weights = "chaos_padis_256"
+        config.posterior.samples, config.posterior.steps = 8, 26
+        config.detectors.klip.update(
+            map="coherent_guided",
+            window=(0.0222, 0.151),
+            level_count=5,
+            filter_width=8.0,
+            filter_weight=0.1,
+            pool_width=12.0,
+            block=2,
+        )
         config.calibration.draws = 0
         slices = dict(name="npz.load", file="chaos.npz", root="", shrink=2)
         config.train.data = dict(**slices, groups=("id",))

@@ -1,6 +1,6 @@
 """Slices with a tumour among healthy ones: KLIP's chaos_song_dataset.
 
-    python -m klip_jax.main --config=configs/chaos_song_dataset.py
+    python -m klip_jax.main --config=chaos_song_dataset
 
 512x512 slices of healthy livers (CHAOS) and the same with a tumour, the spectrum on 23
 of 512 radial lines as in the release of KLIP, and noise of 0.01, where the release has
@@ -10,7 +10,7 @@ its README (github.com/voilalab/KLIP):
 
 1. The weights of its CT experiments, NCSN++ in Flax:
 
-       python -m klip_jax.main --config=configs/chaos_song_dataset.py --mode=convert \\
+       python -m klip_jax.main --config=chaos_song_dataset --mode=convert \\
            --source=<the checkpoint> --size=512
 
 2. Its images, into the folder that KLIP_DATA or --config.data.root names:
@@ -31,5 +31,5 @@ def get_config():
     same = Path(__file__).with_name("chaos_song_image.py")
     config = runpy.run_path(str(same))["get_config"]()
     with config.unlocked():
-        config.estimator.window = (3.19, 4.66)
+        config.detectors.klip.window = (3.19, 4.66)
     return config

@@ -1,6 +1,6 @@
 """Tumours in sparse-view CT of the liver: KLIP's chaos_song_image.
 
-    python -m klip_jax.main --config=configs/chaos_song_image.py
+    python -m klip_jax.main --config=chaos_song_image
 
 512x512 slices of healthy livers (CHAOS) and the same with a tumour, the spectrum on 23
 of 512 radial lines as in the release of KLIP, and noise of 0.01, where the release has
@@ -10,7 +10,7 @@ its README (github.com/voilalab/KLIP):
 
 1. The weights of its CT experiments, NCSN++ in Flax:
 
-       python -m klip_jax.main --config=configs/chaos_song_image.py --mode=convert \\
+       python -m klip_jax.main --config=chaos_song_image --mode=convert \\
            --source=<the checkpoint> --size=512
 
 2. Its images, into the folder that KLIP_DATA or --config.data.root names:
@@ -23,7 +23,7 @@ prior. 288 network calls an image; no reference law is computed, which would cos
 much for each of its draws.
 """
 
-from klip_jax.default_config import get_config as default
+from klip_jax.assets.default_config import get_config as default
 
 
 def get_config():
@@ -37,17 +37,23 @@ def get_config():
             root="",
             measurements="",
         )
-        config.operator = dict(
-            name="radial.RadialLines", views=23, lines=512, contested="last"
+        config.scan = dict(
+            operator=dict(
+                name="radial.RadialLines", views=23, lines=512, contested="last"
+            ),
+            noise_std=0.01,
         )
-        config.noise_std = 0.01
-        config.prior.weights = "checkpoints/chaos_ncsnpp_512.safetensors"
-        config.estimator.samples = 8
-        config.estimator.steps = 26
-        config.estimator.window, config.estimator.levels = (0.045, 0.272), 5
-        config.estimator.map, config.estimator.emphasis = "coherent_guided", 0.1
-        config.estimator.block, config.estimator.scale = 32, 16.0
-        config.estimator.pooling = 24.0
+        config.prior.weights = "chaos_ncsnpp_512"
+        config.posterior.samples, config.posterior.steps = 8, 26
+        config.detectors.klip.update(
+            map="coherent_guided",
+            window=(0.045, 0.272),
+            level_count=5,
+            filter_width=16.0,
+            filter_weight=0.1,
+            pool_width=24.0,
+            block=32,
+        )
         config.calibration.draws = 0
         slices = dict(name="npz.load", file="chaos.npz", root="", groups=("id",))
         config.train.data = dict(**slices)

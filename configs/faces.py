@@ -1,7 +1,7 @@
 """Scars on faces, behind a blur or a hole.
 
-    python -m klip_jax.main --config=configs/faces.py
-    python -m klip_jax.main --config=configs/faces.py:inpaint
+    python -m klip_jax.main --config=faces
+    python -m klip_jax.main --config=faces:inpaint
 
 64x64 grey photographs, noise of 0.01: Gaussian blur of 2.25 pixels (9 at 256 pixels, as
 in the KLIP paper), or a hole of 24x24. Scars and other people's faces without one are
@@ -9,20 +9,20 @@ faces_ood_64. Real people: never publish a single image. The prior has 11,306 st
 128 images on nine tenths of the train split of faces_gray_64 (two minutes on an H200);
 the map's settings were chosen with strokes and lesions simulated in the others:
 
-    python -m klip_jax.main --config=configs/faces.py --mode=train
+    python -m klip_jax.main --config=faces --mode=train
     python experiments/choose_settings.py --images=faces
     python experiments/choose_settings.py --images=faces_inpaint
 """
 
-from klip_jax.default_config import get_config as default
+from klip_jax.assets.default_config import get_config as default
 
 OPERATORS = dict(
     blur=dict(name="blur.GaussianBlur", std=2.25),
     inpaint=dict(name="mask.Box", top=29, left=13, height=24, width=24),
 )
 MAPS = dict(
-    blur=dict(map="coherent_guided", scale=1.0, emphasis=0.0, pooling=3.0),
-    inpaint=dict(map="coherent", scale=1.0, emphasis=0.4, pooling=1.5),
+    blur=dict(map="coherent_guided", filter_weight=0.0, pool_width=3.0),
+    inpaint=dict(map="coherent", filter_weight=0.4, pool_width=1.5),
 )
 
 
@@ -40,12 +40,12 @@ def get_config(degradation="blur"):
             root="",
             measurements="",
         )
-        config.operator = OPERATORS[degradation]
-        config.noise_std = 0.01
-        config.estimator.update(MAPS[degradation])
-        config.estimator.window, config.estimator.levels = (0.02, 0.8), 6
-        config.prior.weights = "checkpoints/faces_gray_64.safetensors"
-        config.calibration.law = f"checkpoints/faces_gray_64_{degradation}_law.npz"
+        config.scan = dict(operator=OPERATORS[degradation], noise_std=0.01)
+        config.prior.weights = "faces_gray_64"
+        config.calibration.law = f"faces_gray_64_{degradation}"
+        config.detectors.klip.update(
+            MAPS[degradation], window=(0.02, 0.8), level_count=6, filter_width=1.0
+        )
         faces = dict(name="npz.load", file="faces_gray_64.npz", root="")
         config.train.data = dict(split="train", part=(0.0, 0.9), **faces)
         config.train.test = dict(split="test", per_group=128, **faces)

@@ -129,8 +129,9 @@ def load_arrays(
         path = _find(root, file)
         images = read_arrays(path, [name])[name]
         count = count_of(per_group, len(images), f"{path}, {name}")
-        # The first and the last are in it.
-        index = np.linspace(0, len(images) - 1, count).astype(int)
+        index = np.arange(count)
+        if count < len(images):
+            index = np.linspace(0, len(images) - 1, count).astype(int)
         ids = tuple(f"{group}_{i:05d}" for i in index)
         layout = _Layout(Greys(*(own or (offset, scale)), clip))
         where = f"{path}, {name}"
