@@ -3,7 +3,7 @@
 A pixel of a map is mostly noise; the sum over b x b of them is not. The score of an
 image is the mean of its largest blocks, because an anomaly fills few of them.
 
-Reference: theory.md, section 8.
+Reference: docs/theory.md, section 7.
 """
 
 import jax

@@ -4,7 +4,7 @@
 
 Widths may be traced: the same program serves all of them.
 
-Reference: theory.md, section 8.
+Reference: docs/theory.md, section 7.
 """
 
 import jax.numpy as jnp

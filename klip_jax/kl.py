@@ -17,8 +17,8 @@ becomes (1 - a) |E v|^2 + a |E G v|^2 / g, with G a Gaussian filter of that widt
 the share of white noise that passes it, so that both terms count noise alike. All maps
 may be pooled at the end over neighbouring pixels, which keeps their sum (`filters`).
 
-Reference: theory.md, sections 5 to 8; Kheirandish, Hong and Fridovich-Keil 2026 (KLIP);
-Kong et al. 2024 (pixel-wise information); Verdu 2010 (mismatched estimation).
+Reference: docs/theory.md, sections 4 to 7; Kheirandish, Hong and Fridovich-Keil 2026
+(KLIP); Kong et al. 2024 (pixel-wise information); Verdu 2010 (mismatched estimation).
 """
 
 import math
@@ -256,13 +256,13 @@ def path_kl(window: tuple[Scalar, Scalar] = (0.0, math.inf)) -> Reducer:
 
 
 def mean_stderr(
-    values: Float[Array, "n *m"],
-) -> tuple[Float[Array, "*m"], Float[Array, "*m"]]:
+    values: Float[Array, "n ..."],
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """Return the mean of independent `values` [N] and its standard error."""
     return values.mean(0), values.std(0, ddof=1) / math.sqrt(values.shape[0])
 
 
-def jackknife_stderr(left_out: Float[Array, "n *m"]) -> Float[Array, "*m"]:
+def jackknife_stderr(left_out: Float[Array, "n ..."]) -> Float[Array, "..."]:
     """Return the jackknife standard error from leave-one-out values [N, ...]."""
     n = left_out.shape[0]
     return jnp.sqrt((n - 1) / n * jnp.sum((left_out - left_out.mean(0)) ** 2, 0))

@@ -6,7 +6,8 @@ alpha / dt and the squared diffusion g^2 = alpha^2 d(sigma^2)/dt follow by `jax.
 Samplers and estimators see noise levels sigma only, so VE, VP, sub-VP and EDM differ
 just in which levels they visit.
 
-Reference: Song et al. 2021, eq. 9-13 and appendix B; Karras et al. 2022, table 1.
+Reference: docs/theory.md, section 1; Song et al. 2021, eq. 9-13 and appendix B; Karras
+et al. 2022, table 1.
 """
 
 import math

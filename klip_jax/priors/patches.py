@@ -7,72 +7,69 @@ its pixels beside it, and what lies outside the image is known to be zero:
     D_k(x_k, sigma) = c_skip x_k + c_out F([c_in x_k, pos_k], c_noise)
 
 with EDM's coefficients, images in [0, 1] as they are. Over random offsets the seams of
-the patches average out.
+the patches average out: training and the release draw them. As a denoiser, a function
+of x and sigma alone, it centres the patches and puts zeros around the image.
 
-Reference: Hu et al. 2024, eq. 3-5 and algorithm 1; Karras et al. 2022, table 1. Unlike
-theirs, offsets and the noise around the image come from a key.
+Reference: docs/theory.md, section 1; Hu et al. 2024, eq. 3-5 and algorithm 1; Karras
+et al. 2022, table 1. Unlike theirs, offsets and the noise around the image come from a
+key.
 """
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import Array
+from jaxtyping import Float, Int
 
 from klip_jax.priors.base import NetworkPrior
+from klip_jax.types import Image, PRNGKey, Scalar
 
 
 class Patches(NetworkPrior):
     """A denoiser of images from a denoiser of patches.
 
-    Args:
-      params: the network's parameters.
-      net: a flax.linen module; `net.apply(params, [p, p, C + 2], c_noise)`, where the
-        last two channels are column and row of each pixel on the canvas in [-1, 1].
+    `net.apply(params, [p, p, C + 2], c_noise)`: the last two channels are column and
+    row of each pixel on the canvas in [-1, 1].
+
+    Attributes:
       patch: p, pixels.
       pad: P, pixels.
-      sigma_data: of EDM's preconditioning, > 0.
-      levels, errors: the table of expected errors; see `NetworkPrior`.
+
+    The others are those of `NetworkPrior`; images of its training fill [0, 1].
 
     Raises:
-      ValueError: if patch, pad or sigma_data is not positive.
+      ValueError: if patch or pad is not positive.
     """
 
-    def __init__(
-        self,
-        params,
-        net,
-        *,
-        patch: int = 56,
-        pad: int = 24,
-        sigma_data: float = 0.5,
-        levels=(),
-        errors=(),
-    ):
-        if patch < 1 or pad < 1 or sigma_data <= 0:
+    low: float = struct.field(pytree_node=False, default=0.0)
+    patch: int = struct.field(pytree_node=False, default=56)
+    pad: int = struct.field(pytree_node=False, default=24)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.patch < 1 or self.pad < 1:
             raise ValueError(
-                f"patch={patch}, pad={pad}, sigma_data={sigma_data}: must be positive"
+                f"patch={self.patch}, pad={self.pad}: must be positive, in pixels"
             )
-        super().__init__(params, net, levels=levels, errors=errors)
-        self.patch, self.pad, self.sigma_data = int(patch), int(pad), float(sigma_data)
 
-    def __call__(self, x: Array, sigma: Array, *, key: Array | None = None) -> Array:
-        """Denoise `x` [H, W, C] at `sigma`; see `types.Denoiser`.
+    def denoise(self, x: Image, sigma: Scalar) -> Image:
+        """Denoise `x` from centred patches, with zeros without noise around it."""
+        offset = jnp.asarray([n // 2 for n in self.offsets(x.shape)])
+        canvas = self.denoise_canvas(self._padded(x), sigma, offset)
+        return canvas[self.pad : -self.pad, self.pad : -self.pad]
 
-        The key draws the offset and the noise around the image. Without one the patches
-        are centred, and zeros without noise are around the image.
-        """
-        margins = (self.pad, self.pad), (self.pad, self.pad), (0, 0)
-        canvas = jnp.pad(x, margins)
-        limit = self.offsets(x.shape)
-        offset = jnp.asarray([n // 2 for n in limit])
-        if key is not None:
-            key_offset, key_noise = jax.random.split(key)
-            offset = jax.random.randint(key_offset, (2,), 0, jnp.asarray(limit))
-            noise = sigma * jax.random.normal(key_noise, canvas.shape, canvas.dtype)
-            canvas = jnp.where(self._inside(canvas.shape), canvas, noise)
-        found = self.denoise_canvas(canvas, sigma, offset)
-        return found[self.pad : -self.pad, self.pad : -self.pad]
+    def denoise_in_training(self, key: PRNGKey, x: Image, sigma: Scalar) -> Image:
+        """Denoise `x` from an offset that the key draws, with its noise around it."""
+        key_offset, key_noise = jax.random.split(key)
+        limit = jnp.asarray(self.offsets(x.shape))
+        offset = jax.random.randint(key_offset, (2,), 0, limit)
+        canvas = self._padded(x)
+        noise = sigma * jax.random.normal(key_noise, canvas.shape, canvas.dtype)
+        canvas = jnp.where(self._inside(canvas.shape), canvas, noise)
+        canvas = self.denoise_canvas(canvas, sigma, offset)
+        return canvas[self.pad : -self.pad, self.pad : -self.pad]
 
-    def denoise_canvas(self, x: Array, sigma: Array, offset: Array) -> Array:
+    def denoise_canvas(self, x: Image, sigma: Scalar, offset: Int[Array, "2"]) -> Image:
         """Denoise a canvas, all patches in one call of the network.
 
         Args:
@@ -99,10 +96,10 @@ class Patches(NetworkPrior):
             skip = (self.sigma_data / total) ** 2
             return skip * patch + sigma * self.sigma_data / total * f
 
-        found = jax.vmap(denoise)(seen.reshape(rows * columns, p, p, c + 2))
-        found = found.reshape(rows, columns, p, p, c).swapaxes(1, 2)
-        found = found.reshape(*covered, c)
-        canvas = jax.lax.dynamic_update_slice(jnp.zeros_like(x), found, start)
+        denoised = jax.vmap(denoise)(seen.reshape(rows * columns, p, p, c + 2))
+        denoised = denoised.reshape(rows, columns, p, p, c).swapaxes(1, 2)
+        denoised = denoised.reshape(*covered, c)
+        canvas = jax.lax.dynamic_update_slice(jnp.zeros_like(x), denoised, start)
         return jnp.where(self._inside(x.shape), canvas, 0)
 
     def offsets(self, shape: tuple[int, ...]) -> tuple[int, int]:
@@ -121,7 +118,11 @@ class Patches(NetworkPrior):
                 f"patches of {self.patch} pixels with pad={self.pad} cannot cover a "
                 f"{shape[0]}x{shape[1]} image and stay on its canvas; give another pad"
             )
-        return tuple(min(self.pad, n + 1) for n in spare)
+        rows, columns = (min(self.pad, n + 1) for n in spare)
+        return rows, columns
+
+    def _padded(self, x):
+        return jnp.pad(x, ((self.pad, self.pad), (self.pad, self.pad), (0, 0)))
 
     def _counts(self, shape):
         return [-(-(n + self.pad) // self.patch) for n in shape[:2]]
@@ -134,7 +135,7 @@ class Patches(NetworkPrior):
         return (rows[:, None] & columns)[..., None]
 
 
-def positions(height: int, width: int) -> Array:
+def positions(height: int, width: int) -> Float[Array, "h w 2"]:
     """Return column and row of each pixel in [-1, 1], [H, W, 2]."""
     rows, columns = jnp.linspace(-1, 1, height), jnp.linspace(-1, 1, width)
     return jnp.stack(jnp.meshgrid(columns, rows), -1)

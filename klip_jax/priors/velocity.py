@@ -5,22 +5,22 @@
 because the target in the VP state x_t = alpha (x0 + sigma z) is v = alpha z - alpha
 sigma x0.
 
-Reference: Salimans and Ho 2022, section 4 and appendix D.
+Reference: docs/theory.md, section 1; Salimans and Ho 2022, section 4 and appendix D.
 """
 
 import jax.numpy as jnp
-from jax import Array
 
 from klip_jax.priors.base import VPNetworkPrior
+from klip_jax.types import Image, Scalar
 
 
 class Velocity(VPNetworkPrior):
     """A denoiser from a network that predicts the velocity of a VP state.
 
-    Arguments and errors are those of `VPNetworkPrior`; `net.apply(params, x, t)`
+    Attributes and errors are those of `VPNetworkPrior`; `net.apply(params, x, t)`
     predicts alpha z - alpha sigma x0 of x = alpha (x0 + sigma z).
     """
 
-    def denoise(self, x: Array, sigma: Array) -> Array:
+    def denoise(self, x: Image, sigma: Scalar) -> Image:
         alpha = 1 / jnp.sqrt(1 + sigma**2)
         return alpha**2 * x - alpha * sigma * self.output(x, sigma)
