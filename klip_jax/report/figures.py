@@ -1,0 +1,236 @@
+"""Pictures of single images as PNG bytes; matplotlib figures of their own, no state.
+
+A picture carries a digest of what it shows and of the code that drew it, so that it is
+drawn anew only when one of them changed.
+"""
+
+import hashlib
+import io
+import pathlib
+import struct
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from klip_jax.files import write_atomically
+from klip_jax.report.text import name_of, p_text, plain, plus_minus
+
+INK, QUIET, RULE = "#1c2733", "#6b7785", "#c9d0d8"
+BLUE, RED = "#2b6c9f", "#c0392b"
+OUTLINE, DARK_OUTLINE = "#00d5c8", "#00897f"
+DPI = 100
+# In inches: a panel's width, about; space between; above, below; bar with numbers.
+PANEL, GAP, HEAD, FOOT, BAR = 1.92, 0.07, 0.52, 0.05, 0.64
+SMALL_HEAD = 0.24
+
+Limits = tuple[float, float]
+
+
+class Shown(NamedTuple):
+    """What one picture shows.
+
+    Attributes:
+      image_id, group, score, stderr, p_value, first_bad_step: of the image.
+      images: pictures in [0, 1] by their title.
+      main: name of the main detector.
+      heatmaps: by the name of the detector, the main one's first if it has one.
+      mask: where the anomaly is, None if nobody knows.
+    """
+
+    image_id: str
+    group: str
+    score: float
+    stderr: float
+    p_value: float
+    first_bad_step: int
+    images: dict[str, Float[np.ndarray, "h w c"]]
+    main: str
+    heatmaps: dict[str, Float[np.ndarray, "h w"]]
+    mask: Bool[np.ndarray, "h w"] | None
+
+
+def color_limits(maps: Sequence[Float[np.ndarray, "h w"]]) -> Limits:
+    """Return robust (low, high) for heat maps, one scale for all.
+
+    high is the 99.7th percentile of the magnitudes. low is 0, or -high if the maps are
+    signed: a map that estimates a non-negative density without bias is negative as
+    often as positive where it is zero.
+    """
+    parts = [m[np.isfinite(m)] for m in maps]
+    values = np.concatenate(parts) if parts else np.zeros(0)
+    if not values.size or not values.any():
+        return 0.0, 1.0
+    high = float(np.quantile(np.abs(values), 0.997)) or float(np.abs(values).max())
+    return (-high if np.quantile(values, 0.01) < -0.1 * high else 0.0), high
+
+
+def image_figure(
+    shown: Shown, *, limits: Mapping[str, Limits] | None = None, unit: str = ""
+) -> bytes:
+    """Draw the images, the main heat map and its overlay; below, the other maps.
+
+    Args:
+      shown: of one image.
+      limits: colours of each detector's maps, see `color_limits`; None: its own.
+      unit: of the main heat map.
+
+    Returns:
+      A PNG.
+    """
+    if limits is None:
+        limits = {name: color_limits([m]) for name, m in shown.heatmaps.items()}
+    main = shown.heatmaps.get(shown.main)
+    others = {n: m for n, m in shown.heatmaps.items() if n != shown.main}
+    sides = next(iter([*shown.heatmaps.values(), *shown.images.values()])).shape[:2]
+    panels = len(shown.images) + (0 if main is None else 2)
+    # Whole screen pixels for a pixel keep edges sharp and the file small.
+    zoom = max(1, round(PANEL * DPI / sides[1]))
+    wide = zoom * sides[1] / DPI if sides[1] <= 384 else 2 * PANEL
+    across = max(panels * (wide + GAP) - GAP + (0 if main is None else BAR), 6.0)
+    ratio = sides[0] / sides[1]
+    each_row = max(1, int((across + GAP) // (wide / 2 + GAP)))
+    rows = -(-len(others) // each_row)
+    row_height = wide / 2 * ratio + SMALL_HEAD
+    size = across, wide * ratio + HEAD + FOOT + rows * row_height
+    figure = Figure(size, dpi=DPI)
+
+    def axes(left, width=wide, title="", bottom=FOOT + rows * row_height, height=None):
+        height = wide * ratio if height is None else height
+        box = left / size[0], bottom / size[1], width / size[0], height / size[1]
+        ax = figure.add_axes(box, xticks=[], yticks=[])
+        style = dict(color=QUIET, loc="left", pad=3, parse_math=False)
+        ax.set_title(title, fontsize=8 if width == wide else 7, **style)
+        ax.spines[:].set_visible(False)
+        return ax
+
+    left = 0.0
+    for title, image in shown.images.items():
+        _show(axes(left, title=title), image)
+        left += wide + GAP
+    if main is not None:
+        title = f"{plain(name_of(shown.main), 20)} map"
+        look = _look(limits[shown.main])
+        picture = axes(left, title=title).imshow(main, **look)
+        left += wide + GAP
+        extend = "both" if limits[shown.main][0] < 0 else "max"
+        bar = figure.colorbar(picture, cax=axes(left, 0.09), extend=extend)
+        bar.locator = MaxNLocator(5)
+        bar.ax.tick_params(labelsize=7, colors=QUIET, length=2, width=0.6)
+        bar.outline.set_visible(False)
+        bar.set_label(unit, fontsize=7, color=QUIET, parse_math=False)
+        overlay = axes(left + BAR, title="Overlay")
+        _overlay(overlay, shown, main, look)
+    for i, (name, heatmap) in enumerate(others.items()):
+        row, column = divmod(i, each_row)
+        bottom = FOOT + (rows - 1 - row) * row_height
+        place = dict(width=wide / 2, height=wide / 2 * ratio, bottom=bottom)
+        title = plain(name_of(name), max(8, int(wide * 9)))
+        small = axes(column * (wide / 2 + GAP), title=title, **place)
+        small.imshow(heatmap, **_look(limits[name]))
+    _heading(figure, size, shown)
+    return png(figure)
+
+
+def kept(path: pathlib.Path, content: Any, draw: Callable[[], bytes]) -> bytes:
+    """Return the PNG at `path`, drawn anew only if what it shows has changed.
+
+    Args:
+      path: of the picture.
+      content: everything that `draw` reads: arrays, numbers, texts, nested.
+      draw: makes the PNG.
+    """
+    text = b"tEXtklip_jax\0" + _digest(content).encode()
+    size, check = struct.pack(">I", len(text) - 4), struct.pack(">I", zlib.crc32(text))
+    chunk = size + text + check
+    # A PNG begins with 8 + 25 bytes of signature and sizes; chunks may follow.
+    if path.is_file() and (old := path.read_bytes())[33:].startswith(chunk):
+        return old
+    new = draw()
+    new = new[:33] + chunk + new[33:]
+    write_atomically(path, new)
+    return new
+
+
+def png(figure: Figure) -> bytes:
+    """Return the figure as a PNG of 256 colours, a third of the bytes."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    # Median cut, the default, would mute the few pixels of an outline.
+    method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
+    file = io.BytesIO()
+    image.quantize(256, method=method, kmeans=1, dither=dither).save(file, "png")
+    return file.getvalue()
+
+
+def _digest(content) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+
+    def add(part):
+        if isinstance(part, np.ndarray) and part.dtype != object:
+            digest.update(f"{part.dtype}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).tobytes())
+        elif isinstance(part, dict):
+            add(list(part.items()))
+        elif isinstance(part, tuple | list | np.ndarray):
+            digest.update(f"[{len(part)}".encode())
+            for each in part:
+                add(each)
+        else:
+            digest.update(f"{part!r};".encode())
+
+    add(content)
+    return digest.hexdigest()
+
+
+def _look(limits):
+    colors = "RdBu_r" if limits[0] < 0 else "inferno"
+    return dict(vmin=limits[0], vmax=limits[1], cmap=colors, interpolation="nearest")
+
+
+def _overlay(ax, shown, heatmap, look):
+    base = list(shown.images.values())[-1:]
+    if base:
+        _show(ax, base[0])
+    opacity = np.clip(np.abs(np.nan_to_num(heatmap)) / look["vmax"], 0, 1) * 0.9
+    ax.imshow(heatmap, alpha=opacity, **look)
+    if shown.mask is None or not shown.mask.any():
+        return
+    mask = np.pad(shown.mask, 1)
+    rows, columns = (np.arange(-1, side - 1) for side in mask.shape)
+    outline = columns, rows, mask, [0.5]
+    ax.contour(*outline, colors=["black"], linewidths=2.2, alpha=0.6)
+    ax.contour(*outline, colors=[OUTLINE], linewidths=1.1)
+    ax.set(xlim=(-0.5, mask.shape[1] - 2.5), ylim=(mask.shape[0] - 2.5, -0.5))
+    ax.set_title("true outline", fontsize=8, color=DARK_OUTLINE, loc="right", pad=3)
+
+
+def _heading(figure, size, shown):
+    line = 1 - 0.16 / size[1]
+    style = dict(fontsize=9.5, color=INK, va="center", parse_math=False)
+    name = f"{plain(shown.image_id)}    {plain(shown.group)}"
+    figure.text(0, line, name, weight="bold", **style)
+    score = f"score {plus_minus(shown.score, shown.stderr)}"
+    if np.isfinite(shown.p_value):
+        score += f"    p {p_text(shown.p_value)}"
+    if shown.first_bad_step >= 0:
+        score += f"    not finite from step {shown.first_bad_step}"
+    figure.text(1, line, score, ha="right", **style)
+
+
+def _show(ax, image):
+    """Show [H, W, C] in the window [0, 1]: grey, RGB, or the magnitude of channels."""
+    if image.shape[-1] == 3:
+        ax.imshow(np.clip(np.nan_to_num(image), 0, 1), interpolation="nearest")
+    else:
+        grey = image[..., 0] if image.shape[-1] == 1 else np.hypot.reduce(image, -1)
+        ax.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="nearest")

@@ -1,0 +1,130 @@
+"""The pictures of the page: read from the store, drawn where they changed."""
+
+import base64
+import re
+from typing import Any
+
+import numpy as np
+
+from klip_jax.data.base import ImageSet
+from klip_jax.report import curves, figures
+from klip_jax.report.maps import read
+from klip_jax.report.table import Table
+from klip_jax.report.text import name_of
+from klip_jax.run.store import Store
+
+_SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,150}")
+
+
+def of_images(
+    store: Store,
+    table: Table,
+    images: ImageSet | None,
+    rows: list[int],
+    anchors: dict[int, str],
+) -> list[dict[str, str]]:
+    """Draw what changed of the images on the page, and delete all other pictures.
+
+    Args:
+      store, table: of the run.
+      images: the data; None if they are not there.
+      rows: of the table, in the order of the page.
+      anchors: names of the places on the page, by row.
+
+    Returns:
+      {"anchor", "alt", "png"} of each image, the PNG in base64.
+    """
+    folder = store.folder / "figures"
+    shown = [_shown(store, table, images, i) for i in rows]
+    names = {name for each in shown for name in each.heatmaps}
+    limits = {
+        name: figures.color_limits([each.heatmaps[name] for each in shown])
+        for name in sorted(names)
+    }
+    unit = table.detectors[table.main]["unit"]
+    pictures, files = [], set()
+    for i, each in zip(rows, shown, strict=True):
+        safe = _SAFE.fullmatch(each.image_id)
+        path = folder / f"image_{each.image_id if safe else table.index[i]}.png"
+        settings = dict(limits=limits, unit=unit)
+        png = figures.kept(
+            path,
+            [each._asdict(), settings],
+            lambda each=each, settings=settings: figures.image_figure(each, **settings),
+        )
+        files.add(path)
+        alt = f"images of {each.image_id}"
+        pictures.append({"anchor": anchors[i], "alt": alt, "png": _base64(png)})
+    for path in folder.glob("image_*.png"):
+        if path not in files:
+            path.unlink()
+    return pictures
+
+
+def of_curves(
+    store: Store, table: Table, metrics: dict[str, Any]
+) -> list[dict[str, str]]:
+    """Draw the ROC and the densities over noise levels where they changed.
+
+    Args:
+      store, table, metrics: of the run.
+
+    Returns:
+      {"alt", "png", "caption"} of each.
+    """
+    drawn = []
+    if "detection_auroc" in metrics["detectors"][table.main]:
+        usable = np.isfinite(table.scores[table.main])
+        content = [table.scores, table.columns[table.main], table.groups]
+        png = figures.kept(
+            store.folder / "figures" / "roc.png",
+            [*content, table.detectors],
+            lambda: curves.roc_figure(table, usable),
+        )
+        alt = "ROC curves and scores by group"
+        drawn.append({"alt": alt, "png": _base64(png), "caption": ""})
+    for name in curves.density_detectors(table):
+        densities = curves.read_density(store, table, name)
+        if not densities:
+            continue
+        titles = list(table.detectors[name].get("curves", ()))
+        png = figures.kept(
+            store.folder / "figures" / f"density_{name}.png",
+            [{side: tuple(d) for side, d in densities.items()}, titles],
+            lambda d=densities, t=titles: curves.density_figure(d, t),
+        )
+        caption = (
+            f"{name_of(name)}: where along the noise levels the score sits, mean over "
+            "images with its standard error, summed over the image."
+        )
+        alt = f"density of {name} against sigma"
+        drawn.append({"alt": alt, "png": _base64(png), "caption": caption})
+    return drawn
+
+
+def _shown(store, table, images, i) -> figures.Shown:
+    index, stored = table.index[i : i + 1], store.array_names()
+    known = None if images is None else images.read(index)
+    reconstructed = "reconstruction/mean" in stored
+    pictures = {}
+    if known is not None:
+        pictures["Truth" if reconstructed else "Image"] = known.images[0]
+    for name, title in (("naive", "Naive inversion"), ("mean", "Reconstruction")):
+        if f"reconstruction/{name}" in stored:
+            pictures[title] = read(store.array(f"reconstruction/{name}"), index)[0]
+    names = sorted(table.with_map(), key=lambda name: name != table.main)
+    own = table.columns[table.main]
+    return figures.Shown(
+        image_id=str(table.ids[i]),
+        group=str(table.groups[i]),
+        **{k: float(own[k][i]) for k in ("score", "stderr", "p_value")},
+        first_bad_step=int(table.first_bad_step[i]),
+        images=pictures,
+        main=table.main,
+        heatmaps={n: read(store.array(f"{n}/heatmap"), index)[0] for n in names},
+        mask=None if known is None or known.masks is None else known.masks[0],
+    )
+
+
+def _base64(png: bytes) -> str:
+    return base64.b64encode(png).decode()
