@@ -69,7 +69,7 @@ def read_config(folder) -> dict:
     found = meta.get("format", 1) if isinstance(meta, dict) else None
     if found != FORMAT:
         raise ValueError(
-            f"{folder}: made by another version of klip_jax (format {found!r:.20}, this "
+            f"{folder}: made by another klip_jax (format {found!r:.20}, this "
             f"one has {FORMAT}); give another --workdir"
         )
     for name, kind in (("digest", str), ("chunk", int), ("settings", dict)):

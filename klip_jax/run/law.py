@@ -1,0 +1,172 @@
+"""Before the images: draws of the model and healthy images, for fits and p-values.
+
+Both go through the same looks as the images, into workdirs of their own, `law/` and
+`healthy/`. A detector that fits does so on the first half of the healthy images, or of
+the draws where there are none, and is judged on what it was not fitted on. The law of a
+detector is that of its scores of draws, times its `unseen_factor`; healthy images give
+the split-conformal p-value beside it.
+"""
+
+import json
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from klip_jax import calibration
+from klip_jax.run import chunks
+from klip_jax.run.claim import claim
+from klip_jax.run.inputs import Inputs, of_draws
+from klip_jax.run.job import Job
+from klip_jax.run.look import Viewer
+from klip_jax.run.store import Store
+from klip_jax.types import Detector
+
+_AT_ONCE = 64  # images judged at once
+
+
+class Reference(NamedTuple):
+    """What a detector is compared with.
+
+    Attributes:
+      detector: fitted, if it fits.
+      law: its scores of draws of the model [M], times its factor; [0] without draws.
+      healthy: its scores of healthy images [n]; [0] without.
+    """
+
+    detector: Detector
+    law: np.ndarray
+    healthy: np.ndarray
+
+
+class References(dict[str, Reference]):
+    """References by the detectors' names."""
+
+    def p_values(self, name: str, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return p-values [n] under the model's law, and conformal ones."""
+        found = self[name]
+        return (
+            calibration.p_value(scores, found.law),
+            calibration.conformal_p_value(scores, found.healthy),
+        )
+
+
+def draws_to_do(job: Job) -> int:
+    """Return how many draws of the model are still to be looked at."""
+    if not job.drawn:
+        return 0
+    if not (job.folder / "law" / "config.json").is_file():
+        return job.draws
+    return job.draws - chunks.images_done(Store(job.folder / "law"), job.draws)
+
+
+def references(job: Job, viewer: Viewer, *, progress: bool = True) -> References:
+    """Look at draws and healthy images as far as it is not done, fit, and compare.
+
+    Args:
+      job: see `prepare`.
+      viewer: of the job.
+      progress: show bars.
+
+    Raises:
+      ValueError: if what a detector fits on does not serve, or a store is broken.
+    """
+    stores = {}
+    if job.drawn:
+        inputs = of_draws(job.draws, job.settings["seed"])
+        stores["law"] = _fill(job, viewer, "law", inputs, job.drawn, progress)
+    if job.healthy is not None:
+        stores["healthy"] = _fill(
+            job, viewer, "healthy", job.healthy, job.detectors, progress
+        )
+    made = {name: _reference(job, name, stores) for name in job.detectors}
+    return References(made)
+
+
+def save(job: Job, made: References) -> None:
+    """Write law.npz, to be shipped or named as calibration.law: scores without fits."""
+    scores = {
+        name: np.float32(found.law / _factor(job, name))
+        for name, found in made.items()
+        if len(found.law) and np.isfinite(found.law).all() and not found.detector.fits
+    }
+    if scores:
+        prints = {name: job.fingerprints[name] for name in scores}
+        calibration.save_law(job.folder / "law.npz", calibration.Law(scores, prints))
+
+
+def _fill(
+    job: Job, viewer: Viewer, name: str, inputs: Inputs, detectors, progress
+) -> Store:
+    folder = job.folder / name
+    # Whose this is, is said by what the whole run is, and by which detectors look.
+    contents = job.digests | {"set of detectors": json.dumps(list(detectors))}
+    claim(folder, job.settings, contents, {"total": len(inputs)})
+    store = Store(folder)
+    fits = frozenset(n for n, d in detectors.items() if d.fits)
+    run = job.settings["run"]
+    bar = {"law": "draws of the model", "healthy": "healthy images"}[name]
+    context = chunks.Context(
+        detectors,
+        frozenset(detectors) - fits,
+        run["images_at_once"],
+        run["lease_minutes"],
+        chunks.unknown_p_values,
+        keep_looked=fits,
+        progress=bar if progress else "",
+    )
+    chunks.fill(store, inputs, viewer, context)
+    return store
+
+
+def _reference(job: Job, name: str, stores: dict[str, Store]) -> Reference:
+    detector = job.detectors[name]
+    of_law = stores.get("law") if name in job.drawn else None
+    of_healthy = stores.get("healthy")
+    factor = _factor(job, name)
+    if not detector.fits:
+        law = job.laws.get(name, np.zeros(0))
+        if of_law is not None:
+            law = _scores(of_law, name)
+        healthy = np.zeros(0) if of_healthy is None else _scores(of_healthy, name)
+        return Reference(detector, factor * law, healthy)
+    looks = {
+        key: _looked(job, store, name)
+        for key, store in (("law", of_law), ("healthy", of_healthy))
+        if store is not None
+    }
+    source = "healthy" if "healthy" in looks else "law"
+    half = len(jax.tree.leaves(looks[source])[0]) // 2
+    fitted = detector.fit(jax.tree.map(lambda a: a[:half], looks[source]))
+    looks[source] = jax.tree.map(lambda a: a[half:], looks[source])
+    scores = {key: _judged(fitted, looked) for key, looked in looks.items()}
+    law, healthy = (scores.get(key, np.zeros(0)) for key in ("law", "healthy"))
+    return Reference(fitted, factor * law, healthy)
+
+
+def _factor(job: Job, name: str) -> float:
+    factor = getattr(job.detectors[name], "unseen_factor", None)
+    return 1.0 if factor is None else float(factor(job.record))
+
+
+def _scores(store: Store, name: str) -> np.ndarray:
+    columns = store.scores(["detector", "score"])
+    return columns["score"][columns["detector"] == name]
+
+
+def _looked(job: Job, store: Store, name: str):
+    """Read what a detector looked at, all images of a store."""
+    structure = jax.tree.structure(job.rehearsed[name].looked)
+    leaves = [store.array(f"{name}/looked/{i}")[:] for i in range(structure.num_leaves)]
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _judged(detector: Detector, looked) -> np.ndarray:
+    """Return the scores [n] of what was looked at."""
+    score = jax.jit(jax.vmap(lambda d, one: d.judge(one).score, (None, 0)))
+    count = len(jax.tree.leaves(looked)[0])
+    parts = [
+        score(detector, jax.tree.map(lambda a: a[i : i + _AT_ONCE], looked))  # noqa: B023
+        for i in range(0, count, _AT_ONCE)
+    ]
+    return np.float64(np.concatenate(parts))
