@@ -2,12 +2,12 @@
 
     python experiments/calls.py --images=slices|phantoms|brain|faces [--per_group=30]
 
-Around the config's estimator one number changes at a time: N posterior samples, T steps
+Around the config's detector one number changes at a time: N posterior samples, T steps
 of their sampler, K noise levels of the window, and whether each noise draw is used with
 both signs; and all at once for 39 calls, a twentieth of KLIP as released. Tuning images
-(`problems.py`) and keys are the same for every row.
-Prints one JSON object and writes results/calls_<images>.md and .png. About 10 seconds
-an image on one core.
+(`lab/problems.py`) and keys are the same for every row.
+Prints one JSON object and writes results/calls_<images>.md; the figure goes to
+--workdir. About 10 seconds an image on one core.
 """
 
 import functools
@@ -15,21 +15,18 @@ import json
 from pathlib import Path
 
 import jax
-import pictures
-import problems
-import tables
-from absl import app
-from aurocs import aurocs
-from batches import over_images
+from absl import app, flags
 from choose_settings import FLAGS
+from lab import pictures, problems, tables
+from lab.aurocs import aurocs
+from lab.batches import over_images
 from tqdm import tqdm
 
 from klip_jax import kl, sde
-from klip_jax.build import fill
-from klip_jax.checkpoint import write_atomically
-from klip_jax.detectors import klip
-from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
+from klip_jax.files import write_atomically
+from klip_jax.scan import simulate
 
+flags.DEFINE_string("workdir", "runs/calls", "Where the figure goes.")
 CHANGES = {
     "samples": (3, 4, 8, 12),
     "steps": (5, 10, 40),
@@ -37,53 +34,71 @@ CHANGES = {
 }
 # A twentieth of KLIP as released: two levels, where the signal is.
 CHEAP = dict(samples=3, steps=9, levels=2, window=(0.05, 0.2))
+BOTH = 1.0, -1.0
 
 
 def main(_):
     (name,) = FLAGS.images
     images = problems.tuning_images(name, FLAGS.per_group, FLAGS.seed)
-    config = problems.config(name).to_dict()
-    shape = images.images.shape[1:]
-    prior, _, *measured = problems.scanner(config, shape, FLAGS.weights)
-    own = fill(klip.Settings, config["estimator"], "estimator")
-    rows = [(own, (1.0, -1.0)), (own, (1.0,))]
+    own = problems.setup(problems.settings(name), FLAGS.weights)
+    keys = jax.random.split(jax.random.key(FLAGS.seed), len(images))
+    asked = [({}, BOTH), ({}, (1.0,))]
     for knob, values in CHANGES.items():
-        rows += [(own._replace(**{knob: value}), (1.0, -1.0)) for value in values]
-    rows.append((own._replace(**CHEAP), (1.0, -1.0)))
+        asked += [({knob: value}, BOTH) for value in values]
     found = []
-    for settings, signs in tqdm(rows, unit="setting"):
-        own_heatmap = functools.partial(heatmap, settings=settings, signs=signs)
-        keys = jax.random.split(jax.random.key(FLAGS.seed), len(images.ids))
-        maps = list(over_images(own_heatmap, (prior, *measured), keys, images.images))
-        row = {k: getattr(settings, k) for k in CHANGES} | {"signs": len(signs)}
-        row["window"] = "{:g}-{:g}".format(*settings.window)
-        levels = settings.levels * len(signs)
-        row["network_calls"] = settings.samples * (settings.steps + levels)
+    for changes, signs in tqdm([*asked, (CHEAP, BOTH)], unit="setting"):
+        sampler, klip = changed(own, **changes)
+        shared = *own.scanner, sampler, klip
+        of_one = functools.partial(heatmap, signs=signs)
+        maps = list(over_images(of_one, shared, keys, images.images))
+        row = dict(
+            samples=sampler.samples,
+            steps=sampler.steps,
+            levels=klip.level_count,
+            signs=len(signs),
+            window="{:g}-{:g}".format(*klip.window),
+            network_calls=sampler.network_calls
+            + sampler.samples * klip.level_count * len(signs),
+        )
         found.append(row | aurocs(maps, images))
-    picture = pictures.against_calls(found, (*CHANGES, "signs"))
+    figure = pictures.against_calls(found, (*CHANGES, "signs"))
     found.sort(key=lambda row: row["network_calls"])
     path = Path(__file__).resolve().parent / "results" / f"calls_{name}.md"
     write_atomically(path, table(found).encode())
-    write_atomically(path.with_suffix(".png"), picture)
+    write_atomically(Path(FLAGS.workdir) / f"{name}.png", figure)
     print(json.dumps({"images": name, "rows": found}))
 
 
-def heatmap(prior, operator, noise_std, key, x, settings, signs):
+def changed(own, samples=None, steps=None, levels=None, window=None):
+    """Return (sampler, klip) of a setup with some numbers changed."""
+    sampler, klip = own.sampler, own.klip
+    return (
+        sampler.replace(
+            samples=samples or sampler.samples, steps=steps or sampler.steps
+        ),
+        klip.replace(
+            level_count=levels or klip.level_count, window=window or klip.window
+        ),
+    )
+
+
+def heatmap(prior, operator, noise_std, sampler, klip, key, x, signs):
+    """Return the config's map of one image, with `signs` of each noise draw. Pure."""
     key_noise, key_samples, key_levels = jax.random.split(key, 3)
-    y = operator(x) + noise_std * jax.random.normal(key_noise, operator.out_shape)
-    likelihood = ConditionalGaussian(operator, y, noise_std, settings.inflation)
+    scan = simulate(key_noise, operator, x, noise_std)
     found = kl.levels_kl(
         key_levels,
         prior,
-        likelihood,
-        klip.posterior_samples(key_samples, likelihood, prior, settings).x,
-        sde.log_levels(settings.levels, *settings.window),
-        scale=settings.scale,
-        emphasis=settings.emphasis,
-        pooling=settings.pooling,
+        klip.guidance,
+        scan,
+        sampler(key_samples, scan, prior).samples,
+        sde.log_levels(klip.level_count, *klip.window),
+        filter_width=klip.filter_width,
+        filter_weight=klip.filter_weight,
+        pool_width=klip.pool_width,
         signs=signs,
     )
-    return found.heatmap[kl.MAPS.index(settings.map)]
+    return found.heatmap[kl.MAPS.index(klip.map)]
 
 
 def table(rows):

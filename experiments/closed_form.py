@@ -277,6 +277,9 @@ def random_problem(d, seed):
     )
 
 
+PARTS = closed_forms, same_integrand, many_levels, trajectories, gp_checks
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dim", type=int, help="pixels of a random problem, >= 2")
@@ -287,8 +290,7 @@ def main():
     if arguments.dim:
         report = random_problem(arguments.dim, arguments.seed)
     else:
-        parts = [closed_forms, same_integrand, many_levels, trajectories, gp_checks]
-        report = dict(checks=[found for part in parts for found in part()])
+        report = dict(checks=[found for part in PARTS for found in part()])
     report["seconds"] = round(time.time() - start, 1)
     finish(report)
 

@@ -9,13 +9,13 @@ and against other images altogether (A_far). B: real tumours in brain MRI
 faces, or with a hole (C_inpaint; configs/faces.py). D: digits among clothes, half of
 the pixels hidden (configs/fashion_inpaint.py).
 
---recompute runs them all as any run does (`lab/runs.py`), in --workdir, so that a killed
-run continues; the numbers of every image and detector are kept in
+--recompute runs them all as any run does (`lab/runs.py`), in --workdir, so that a
+killed run continues; the numbers of every image and detector are kept in
 scores/<benchmark>.parquet, from which the tables are made without images or sampling.
 --only=<start of a name>,... runs detectors of such names alone, and puts them beside
-the others' numbers. Detectors that need in-distribution images are fitted on --fit
-images of the train split, measured like the others; how far maps are smoothed was
-chosen by tune_baselines.py, on tuning images.
+the others' numbers. Detectors that need in-distribution images are fitted on half of
+the --healthy images of the train split, measured like the others; how far maps are
+smoothed was chosen by tune_baselines.py, on tuning images.
 
 Prints one JSON object with `checks` and writes results/<benchmark>.md: both AUROCs, the
 best of each family first, and false alarms and power of our p-values. The ROC of our
@@ -30,7 +30,7 @@ from pathlib import Path
 from absl import app, flags
 from checks import finish
 from lab import alarms, benchmarks, detection_tables, pictures, runs, scores
-from lab.detectors import OURS
+from lab.detectors import BOUND, OURS
 from lab.summary import best, compare, summary
 
 from klip_jax.files import write_atomically
@@ -38,7 +38,7 @@ from klip_jax.files import write_atomically
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("benchmark", "A", list(benchmarks.BENCHMARKS), "Which one.")
 flags.DEFINE_integer("per_group", 0, "Images of each group; 0: the benchmark's own.")
-flags.DEFINE_integer("fit", 32, "Training images for the detectors that are fitted.")
+flags.DEFINE_integer("healthy", 64, "Training images, one half of them for fits.")
 flags.DEFINE_boolean("recompute", False, "Run again, and replace the table.")
 flags.DEFINE_list("only", [], "Run only detectors whose names start with one.")
 flags.DEFINE_string("workdir", "runs/detection", "Where results are kept.")
@@ -77,14 +77,28 @@ def main(_):
 
 def compute(folder, path, pixels):
     """Run, and write the scores, the pixel metrics and the maps side by side."""
-    asked = dict(per_group=FLAGS.per_group, fit=FLAGS.fit, only=tuple(FLAGS.only))
-    found = runs.everything(FLAGS.benchmark, folder, **asked)
+    own = benchmarks.BENCHMARKS[FLAGS.benchmark]
+    found = runs.everything(
+        benchmarks.settings(FLAGS.benchmark, FLAGS.per_group),
+        folder,
+        healthy=FLAGS.healthy,
+        only=tuple(FLAGS.only),
+        released=own.released,
+        finer=own.finer,
+    )
+    tuned = scores.FOLDER / f"{own.problem}_tuned.json"
+    if tuned.is_file():
+        found = runs.smoothed(found, json.loads(tuned.read_text()))
     table, by_pixel = runs.table(found), runs.by_pixel(found)
-    if FLAGS.only and path.is_file():
-        table = scores.replaced(scores.read(path), table)
-        by_pixel = json.loads(pixels.read_text()) | by_pixel
-    elif not FLAGS.only:
+    if not FLAGS.only:
         write_atomically(folder / "maps.png", runs.side_by_side(found, table))
+    if path.is_file():
+        # The supervised bound is another script's.
+        old = scores.read(path)
+        kept = old if FLAGS.only else scores.of(old, BOUND)
+        table = scores.replaced(kept, table) if len(kept["score"]) else table
+    if FLAGS.only and pixels.is_file():
+        by_pixel = json.loads(pixels.read_text()) | by_pixel
     scores.write(path, table)
     if by_pixel:
         write_atomically(pixels, json.dumps(by_pixel, indent=1).encode())

@@ -4,19 +4,18 @@
 
 The prior's U-Net, starting from its weights, as a classifier of pixels: a linear
 reconstruction of y in, the logit of "inside the anomaly" out, binary cross-entropy, an
-endless stream of images with and without anomalies (`bound_tasks.py`): lesions of the
-test's law in phantoms, anomalies simulated in training images, and for the brain real
-tumours of the training patients. It is told what it looks for; a detector that is told
-nothing should not be expected to do better. (Started from random weights it learns much
-more slowly.)
+endless stream of images with and without anomalies (`lab/bound_tasks.py`): lesions of
+the test's law in phantoms, anomalies simulated in training images, and for the brain
+real tumours of the training patients. It is told what it looks for; a detector that is
+told nothing should not be expected to do better. (Started from random weights it learns
+much more slowly.)
 
-Its maps are pooled like ours, as far as is best on the tuning images of `problems.py`.
-Prints one JSON object: localization and detection of the averaged weights against
-training steps, on the tuning images, and of the last weights on test images, all of
-them and by group: phantoms of phantom_detection.py, or the images of the benchmark of
-detection.py that has these images, whose table then has a row for it. A killed run
-continues. About 40 minutes on one core.
-"""
+Its maps are pooled like ours, as far as is best on the tuning images of
+`lab/problems.py`. Prints one JSON object: localization and detection of the averaged
+weights against training steps, on the tuning images, and of the last weights on test
+images, all of them and by group: phantoms of phantom_detection.py, or the images of the
+benchmark of detection.py that has these images, whose table then has a row for it. A
+killed run continues. About 40 minutes on one core."""
 
 import functools
 import json
@@ -26,24 +25,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import problems
-import records
 from absl import app, flags
-from aurocs import aurocs, image_scores
-from batches import over_images
-from bound_tasks import reconstruction, task
+from lab import benchmarks, problems, scores
+from lab.aurocs import aurocs, image_scores
+from lab.batches import over_images
+from lab.bound_tasks import reconstruction, task
+from lab.detectors import BOUND
+from lab.runs import smooth
 from tqdm import tqdm
 
-from klip_jax import checkpoint, train
-from klip_jax.build import build
-from klip_jax.data import phantom_set
-from klip_jax.workdir import shipped
+from klip_jax import checkpoint, hub, training
+from klip_jax.config import build
+from klip_jax.phantoms import phantom_set
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("images", "phantoms", problems.TUNED, "What to train on.")
 flags.DEFINE_integer("steps", 2000, "Optimiser steps.")
 flags.DEFINE_integer("batch", 32, "Images a step.")
-flags.DEFINE_enum("dtype", "float32", train.DTYPES, "Of the network's arithmetic.")
+flags.DEFINE_enum("dtype", "float32", training.DTYPES, "Of the network's arithmetic.")
 flags.DEFINE_integer("every", 500, "Steps between two points of the curve.")
 flags.DEFINE_integer("per_group", 100, "Tuning images of each group, and phantoms.")
 flags.DEFINE_integer("seed", 5, "Of the tuning images.")
@@ -51,12 +50,11 @@ flags.DEFINE_string("workdir", "runs/supervised_bound", "Checkpoints and logs.")
 flags.DEFINE_string("weights", "", "Another prior to start from than the config's.")
 POOLINGS = (0.0, 1.5, 3.0, 4.5)
 LEVEL = 0.2  # noise level that the network is told, in its range [-1, 1]
-SCORES = Path(__file__).resolve().parent / "scores"
 
 
 def main(_):
     own = task(FLAGS.images, FLAGS.per_group, FLAGS.seed)
-    recipe = train.Recipe(
+    recipe = training.Recipe(
         steps=FLAGS.steps,
         batch=FLAGS.batch,
         learning_rate=5e-4,
@@ -65,11 +63,11 @@ def main(_):
         keep=0,
     )
     recipe.check()
-    weights = shipped(FLAGS.weights or own.weights, "phantom_ct.safetensors")
+    weights = hub.find(FLAGS.weights or own.weights)
     start, net = initial(weights)
-    loss = functools.partial(cross_entropy, train.Cast(net, recipe.dtype))
+    loss = functools.partial(cross_entropy, training.Cast(net, recipe.dtype))
     folder = Path(FLAGS.workdir) / FLAGS.images
-    last = train.train(str(folder), start, own.source, loss, recipe)
+    last = training.train(folder, start, own.source, loss, recipe)
     record = {"net": checkpoint.load_weights(weights)[1]["net"], "task": FLAGS.images}
     checkpoint.save_weights(folder / "weights.safetensors", last.ema, record)
     manager = checkpoint.training_checkpoints(folder / "checkpoints")
@@ -80,15 +78,12 @@ def main(_):
         for state in [checkpoint.restore(manager, last, step)]
     }
     width = best_pooling(seen[FLAGS.steps], own.tuning)
-    curve = {n: evaluate(records.smooth(m, width), own.tuning) for n, m in seen.items()}
-    images, block, names = test_images()
-    found = records.smooth(maps(net, last.ema, *scanner, images), width)
-    for name in names:
-        inside = records.localizations(found, images, block)
-        rows = records.rows_of(
-            images, "supervised bound (y)", inside, image_scores(found)
-        )
-        records.write_rows(SCORES / f"{name}_bound.csv", rows)
+    curve = {n: evaluate(smooth(m, width), own.tuning) for n, m in seen.items()}
+    images, names = test_images()
+    found = smooth(maps(net, last.ema, *scanner, images), width)
+    rows = scores.rows(images, BOUND, 1, image_scores(found), heatmaps=found)
+    for path in filter(Path.is_file, map(scores.path_of, names)):
+        scores.write(path, scores.replaced(scores.read(path), rows))
     numbers = {"tuning by steps": curve, "test": evaluate(found, images)}
     print(json.dumps({"images": FLAGS.images, "pooling": width, **numbers}))
 
@@ -97,21 +92,20 @@ def best_pooling(found, images):
     """Return the width, pixels, that makes both AUROCs of the maps largest."""
 
     def total(width):
-        numbers = aurocs(records.smooth(found, width), images)
+        numbers = aurocs(smooth(found, width), images)
         return sum(number["value"] for number in numbers.values())
 
     return max(POOLINGS, key=total)
 
 
 def test_images():
-    """Return the test images, the side of a block and the benchmarks that show them."""
-    names = [n for n, b in problems.BENCHMARKS.items() if b.bounded == FLAGS.images]
+    """Return the test images and the benchmarks whose tables show them."""
+    every = benchmarks.BENCHMARKS.items()
+    names = [name for name, own in every if own.bounded == FLAGS.images]
     if not names:
-        found = phantom_set.load(per_group=FLAGS.per_group, seed=31)
-        return found, 4, ()  # 31: of phantom_detection.py
-    settings = problems.benchmark(names[0])
-    data = {k: v for k, v in settings["data"].items() if k != "measurements"}
-    return build("data", data), settings["estimator"]["block"], names
+        # 31: of phantom_detection.py
+        return phantom_set.load(per_group=FLAGS.per_group, seed=31), ()
+    return problems.images(benchmarks.settings(names[0])), names
 
 
 def initial(path):
@@ -142,7 +136,7 @@ def cross_entropy(net, params, batch, key):
 
 def maps(net, params, operator, noise_std, images):
     """Return the probabilities of all pixels of all images [N, H, W]."""
-    keys = jax.random.split(jax.random.key(FLAGS.seed), len(images.ids))
+    keys = jax.random.split(jax.random.key(FLAGS.seed), len(images))
 
     def probabilities(params, operator, key, x):
         seen = reconstruction(operator, noise_std, key, x)

@@ -3,32 +3,42 @@
 import jax.numpy as jnp
 import numpy as np
 
-from klip_jax import kl, metrics
+from klip_jax import metrics
+from klip_jax.blocks import block_sum, top_mean
 from klip_jax.data.base import ImageSet
 
 
-def aurocs(maps, images: ImageSet, *, block: int = 4, top: float = 0.02) -> dict:
+def aurocs(maps, images: ImageSet, *, block: int = 4, top_share: float = 0.02) -> dict:
     """Return both AUROCs with 95 % bootstrap intervals over images.
 
     Args:
       maps: one of each image [N, H, W], bigger = more anomalous.
       images: with masks and eligible tissue; the group "id" has no anomaly.
-      block, top: of `klip.Settings`.
+      block, top_share: of `detectors.klip.KLIP`.
     """
     maps = np.asarray(maps)
     ood = np.array(images.groups) != "id"
-    scores = image_scores(maps, block=block, top=top)
-    regions = images.eligible | images.masks
-    triples = zip(maps, images.masks, regions, strict=True)
-    inside = np.array([metrics.block_auroc(*triple, block) for triple in triples])
+    scores = image_scores(maps, block=block, top_share=top_share)
     found = {
-        "localization_auroc": metrics.mean_of(inside),
+        "localization_auroc": metrics.mean_of(localizations(maps, images, block)),
         "detection_auroc": metrics.auroc_of(scores, ood),
     }
     return {name: metrics.bootstrap(f, images.ids) for name, f in found.items()}
 
 
-def image_scores(maps, *, block: int = 4, top: float = 0.02) -> np.ndarray:
+def image_scores(maps, *, block: int = 4, top_share: float = 0.02) -> np.ndarray:
     """Return the mean of the largest blocks of each map [N]; arguments of `aurocs`."""
-    blocks = kl.block_sum(jnp.asarray(maps), block)
-    return np.array([kl.top_mean(b, top) for b in blocks])
+    blocks = block_sum(jnp.asarray(maps), block)
+    return np.array([top_mean(b, top_share) for b in blocks])
+
+
+def localizations(maps, images: ImageSet, block: int = 4) -> np.ndarray:
+    """Return the AUROC inside each image [N], NaN where there is none.
+
+    It counts blocks where an anomaly could be, or is.
+    """
+    if images.masks is None:
+        return np.full(len(images), np.nan)
+    known = images.eligible
+    regions = images.masks if known is None else known | images.masks
+    return metrics.block_aurocs(np.asarray(maps), images.masks, regions, block)

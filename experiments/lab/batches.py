@@ -9,6 +9,11 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from klip_jax.data.base import ImageSet
+from klip_jax.scan import simulate
+from klip_jax.types import Given
+from lab.problems import Setup
+
 flags.DEFINE_integer("at_once", 1, "Images computed together; many on a GPU.")
 
 
@@ -37,3 +42,23 @@ def over_images(
             yield jax.tree.map(lambda a, i=i: a[i], found)
             bar.update()
     bar.close()
+
+
+def look(prior, operator, noise_std, sampler, klip, key, x):
+    """Return (`Detection`, `Posterior`) of one image, measured here. Pure.
+
+    The key is split into noise and the rest, the rest into samples and levels.
+    """
+    key_noise, key = jax.random.split(key)
+    key_samples, key_levels = jax.random.split(key)
+    scan = simulate(key_noise, operator, x, noise_std)
+    posterior = sampler(key_samples, scan, prior)
+    given = Given(prior, scan=scan, posterior=posterior)
+    return klip(key_levels, given), posterior
+
+
+def looks(setup: Setup, images: ImageSet, seed: int, desc: str = "") -> Iterator[Any]:
+    """Yield `look` of each image, image i with the i-th key split from `seed`."""
+    keys = jax.random.split(jax.random.key(seed), len(images))
+    shared = *setup.scanner, setup.sampler, setup.klip
+    return over_images(look, shared, keys, images.images, desc=desc)

@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems
 from jax import Array
 
-from klip_jax.build import build
-from klip_jax.data import simulated
-from klip_jax.data.anomalies import draw
+from klip_jax.config import build
 from klip_jax.data.augment import Augment, augment
 from klip_jax.data.base import ImageSet, Source
-from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
+from klip_jax.phantoms import simulated
+from klip_jax.phantoms.anomalies import draw
+from klip_jax.scan import conditional_shift, simulate
 from klip_jax.types import LinearOperator
+from lab import problems
 
 SPREAD = 0.1  # of the white prior that the reconstruction assumes
 AUGMENT = Augment(shift=3.0, stretch=0.1, mirror=0.5, contrast=0.05, brightness=0.02)
@@ -28,7 +28,7 @@ class Task(NamedTuple):
       operator, noise_std: the scanner.
       source: its `draw` gives (reconstruction [H, W, 1], mask [H, W]).
       tuning: with masks and eligible tissue.
-      weights: path of the prior to start from.
+      weights: name of the prior to start from.
     """
 
     operator: LinearOperator
@@ -40,20 +40,20 @@ class Task(NamedTuple):
 
 def task(name: str, per_group: int, seed: int) -> Task:
     """Return the task of `problems.PROBLEMS[name]`, with so many tuning images."""
-    settings = problems.config(name).to_dict()
+    settings = problems.settings(name)
     # Of patients that it has not learned, whatever settings are chosen on.
     tuning = problems.tuning_images(name, per_group, seed, part=problems.HELD_OUT)
-    _, _, *scanner = problems.scanner(settings, tuning.images.shape[1:])
+    _, operator, noise_std = problems.setup(settings).scanner
     stream = phantoms() if name == "phantoms" else real_images(name, settings)
 
     def example(arrays, key):
         inner, operator = arrays
         key, key_noise = jax.random.split(key)
         image, mask = stream.draw(inner, key)
-        return reconstruction(operator, scanner[1], key_noise, image), mask
+        return reconstruction(operator, noise_std, key_noise, image), mask
 
-    source = Source(example, (stream.arrays, scanner[0]))
-    return Task(*scanner, source, tuning, settings["prior"]["weights"])
+    source = Source(example, (stream.arrays, operator))
+    return Task(operator, noise_std, source, tuning, settings["prior"]["weights"])
 
 
 def phantoms() -> Source:
@@ -110,10 +110,9 @@ def reconstruction(
     operator: LinearOperator, noise_std: float, key: Array, x: Array
 ) -> Array:
     """Measure x and return its mean under a white Gaussian prior [H, W, 1]."""
-    y = operator(x) + noise_std * jax.random.normal(key, operator.out_shape)
+    scan = simulate(key, operator, x, noise_std)
     start = jnp.full_like(x, 0.5)
-    likelihood = ConditionalGaussian(operator, y, noise_std)
-    return start + likelihood.conditional_shift(start, jnp.float32(SPREAD**2))
+    return start + conditional_shift(scan, start, jnp.float32(SPREAD**2))
 
 
 def _healthy(key, image, eligible):

@@ -1,23 +1,26 @@
 """The problems that experiments are run on, and the images their settings come from.
 
 Tuning images are never those that results are reported on: phantoms of another seed,
-images of the train splits with anomalies simulated there (`data/simulated.py`).
+images of the train splits with anomalies simulated there (`phantoms/simulated.py`).
 """
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-from jax.tree_util import Partial
+from ml_collections import ConfigDict
 
-from klip_jax import default_config
-from klip_jax.build import build, load_prior
-from klip_jax.data import phantom_set, simulated
-from klip_jax.operators.ct import ParallelBeam
-from klip_jax.workdir import shipped
+from klip_jax import hub
+from klip_jax.assets import default_config
+from klip_jax.config import ROOMS, build, construct
+from klip_jax.data.base import ImageSet
+from klip_jax.detectors.klip import KLIP
+from klip_jax.operators.base import Operator
+from klip_jax.posterior import PosteriorSampler
+from klip_jax.priors.base import NetworkPrior
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 class Problem(NamedTuple):
@@ -73,7 +76,30 @@ PROBLEMS = {
 TUNED = [name for name in PROBLEMS if name != "clothes"]
 
 
-def config(name):
+class Setup(NamedTuple):
+    """What a config runs, built.
+
+    Attributes:
+      prior, operator, noise_std: the scanner and what it scans.
+      sampler: of the posterior.
+      klip: the config's own detector.
+      record: what the weights say of themselves.
+    """
+
+    prior: NetworkPrior
+    operator: Operator
+    noise_std: float
+    sampler: PosteriorSampler
+    klip: KLIP
+    record: Mapping[str, Any]
+
+    @property
+    def scanner(self) -> tuple[NetworkPrior, Operator, float]:
+        """(prior, operator, noise_std)."""
+        return self.prior, self.operator, self.noise_std
+
+
+def config(name: str) -> ConfigDict:
     """Return the ConfigDict of `PROBLEMS[name]`."""
     problem = PROBLEMS[name]
     if not problem.config:
@@ -85,105 +111,58 @@ def config(name):
     return module.get_config(*problem.given)
 
 
-def tuning_images(name, per_group, seed, **changes):
-    """Return the images that the settings of `PROBLEMS[name]` are chosen on.
+def settings(name: str, **data) -> dict[str, Any]:
+    """Return the config of `PROBLEMS[name]` as plain data, its images changed."""
+    found = config(name).to_dict()
+    return found | {"data": found["data"] | data}
+
+
+def images(settings: Mapping[str, Any]) -> ImageSet:
+    """Return the images of a config."""
+    data = {k: v for k, v in settings["data"].items() if k != "measurements"}
+    return build("data", data)
+
+
+def tuning_data(name: str, per_group: int, seed: int, **changes) -> dict[str, Any]:
+    """Return, as data of a config, what the settings of a problem are chosen on.
 
     `changes` of its `tuning` count where it has one.
     """
-    tuning = PROBLEMS[name].tuning
-    if tuning is None:
-        return phantom_set.load(per_group=per_group, seed=seed)
-    return simulated.load(**tuning | changes, per_group=per_group, seed=seed)
+    own = PROBLEMS[name].tuning
+    if own is None:
+        return dict(name="phantom_set.load", per_group=per_group, seed=seed)
+    number = dict(per_group=per_group, seed=seed)
+    return {"name": "simulated.load", **own, **changes, **number}
 
 
-def scanner(settings, image_shape, weights=""):
-    """Return (prior, its record, operator, noise_std) of a config as plain data."""
-    weights = weights or settings["prior"]["weights"]
-    prior, record = load_prior(shipped(weights, "phantom_ct.safetensors"))
-    operator = build("operators", settings["operator"], image_shape)
-    return prior, record, operator, settings["noise_std"]
+def tuning_images(name: str, per_group: int, seed: int, **changes) -> ImageSet:
+    """Return the images that the settings of `PROBLEMS[name]` are chosen on."""
+    return build("data", tuning_data(name, per_group, seed, **changes))
 
 
-class Benchmark(NamedTuple):
-    """What `detection.py` runs.
+def setup(settings: Mapping[str, Any], weights: str = "") -> Setup:
+    """Build what a config runs.
 
-    Attributes:
-      problem: of `PROBLEMS`.
-      per_group: images of each group.
-      data: changes of the config's; all of it if it has a name.
-      operator: changes of the config's.
-      finer: simulate on a grid twice as fine as the one that is inverted.
-      bounded: the problem whose supervised bound holds for its images, "" for none.
-      released: run KLIP as released too, which costs more than all others together.
+    Args:
+      settings: of a config, as plain data.
+      weights: another prior than the config's.
     """
-
-    problem: str
-    per_group: int = 25
-    data: dict[str, Any] | None = None
-    operator: dict[str, Any] | None = None
-    finer: bool = False
-    bounded: str = ""
-    released: bool = True
-
-
-ABDOMEN = dict(groups=("id", "lesion_mid", "lesion_high", "texture", "streak"))
-FAR = dict(
-    name="npz.load_arrays",
-    groups={
-        "id": ("abdomen_ood_64.npz", "id_images"),
-        "far": ("medical_ood_64.npz", "images", 0.0, 255.0),
-    },
-    offset=50.0,
-    scale=205.0,
-    measurements="",
-)
-BENCHMARKS = {
-    "A": Benchmark("slices", data=ABDOMEN, bounded="slices"),
-    "A_low": Benchmark(
-        "slices", data=dict(groups=("id", "lesion_low")), released=False
-    ),
-    "A_12_views": Benchmark(
-        "slices", data=ABDOMEN, operator=dict(views=12), released=False
-    ),
-    "A_finer": Benchmark("slices", data=ABDOMEN, finer=True, released=False),
-    "A_far": Benchmark("slices", data=FAR, released=False),
-    "B": Benchmark("brain", 40, bounded="brain"),
-    "B_all": Benchmark("brain", 190),
-    "C": Benchmark("faces", 50, bounded="faces"),
-    "C_inpaint": Benchmark("faces_inpaint", 50, bounded="faces_inpaint"),
-    "D": Benchmark("clothes"),
-}
-
-
-def benchmark(name, per_group=0):
-    """Return the config of `BENCHMARKS[name]` as plain data, 0 for its own number."""
-    own = BENCHMARKS[name]
-    settings = config(own.problem).to_dict()
-    changes = (own.data or {}) | {"per_group": per_group or own.per_group}
-    settings["data"] = changes if "name" in changes else settings["data"] | changes
-    settings["operator"] |= own.operator or {}
-    return settings
-
-
-def finer_scanner(job):
-    """Return the CT scanner of a job as it sees images on a grid twice as fine.
-
-    Pixels of half the side, interpolated linearly, under strips of the same width: what
-    is inverted then has pixels that are too large and too sharp.
-    """
-    height, width, channels = job.operator.in_shape
-    views, detectors = job.operator.out_shape
-    fine = ParallelBeam(
-        (2 * height, 2 * width, channels),
-        views=views,
-        detectors=detectors,
-        pixel_size=0.5,
-        pitch=1.0,
-        dense=False,
+    prior, record = hub.load(weights or settings["prior"]["weights"])
+    scan, shape = settings["scan"], tuple(record["image_shape"])
+    return Setup(
+        prior,
+        build("operators", scan["operator"], shape),
+        float(scan["noise_std"]),
+        posterior_sampler(settings),
+        build("detectors", settings["detectors"][settings["main"]]),
+        record,
     )
 
-    def measure(fine, x):
-        # In pixel lengths of the coarse grid.
-        return fine(jax.image.resize(x, fine.in_shape, "linear")) / 2
 
-    return Partial(measure, fine)
+def posterior_sampler(settings: Mapping[str, Any]) -> PosteriorSampler:
+    """Build how the posterior of a config is drawn."""
+    parts = {
+        name: build(ROOMS[name], value) if isinstance(value, Mapping) else value
+        for name, value in settings["posterior"].items()
+    }
+    return construct(PosteriorSampler, "posterior", parts)

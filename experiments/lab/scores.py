@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.ndimage import binary_dilation
 
-from klip_jax import metrics
 from klip_jax.data.base import ImageSet
 from klip_jax.files import write_atomically
+from lab.aurocs import localizations
 
 FOLDER = Path(__file__).resolve().parent.parent / "scores"
 NAMES = "image_id", "group", "patient", "detector"
@@ -68,7 +68,7 @@ def rows(
       p_values: [N], by the law of the model's own draws.
       block: side of a block, pixels.
     """
-    n = len(images.ids)
+    n = len(images)
     pixels, contrast = sizes(images)
     missing = np.full(n, np.nan)
     columns = (
@@ -122,23 +122,13 @@ def of(table: Table, detector: str) -> Table:
     return where(table, table["detector"] == detector)
 
 
-def localizations(heatmaps: np.ndarray, images: ImageSet, block: int) -> np.ndarray:
-    """Return the AUROC inside each image [N], NaN where there is none."""
-    if images.masks is None:
-        return np.full(len(images.ids), np.nan)
-    masks = images.masks
-    regions = masks if images.eligible is None else images.eligible | masks
-    triples = zip(heatmaps, masks, regions, strict=True)
-    return np.array([metrics.block_auroc(*three, block) for three in triples])
-
-
 def sizes(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
     """Return how many pixels each anomaly has and how much brighter it is than around.
 
     Around: three pixels more on every side. NaN where there is no mask.
     """
     if images.masks is None:
-        return (np.full(len(images.ids), np.nan),) * 2
+        return (np.full(len(images), np.nan),) * 2
     pixels = images.masks.sum((1, 2)).astype(float)
     contrast = np.full(len(pixels), np.nan)
     for i in np.flatnonzero(pixels):

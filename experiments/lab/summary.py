@@ -1,4 +1,4 @@
-"""What a table of scores says: AUROCs of every detector, with intervals, beside ours."""
+"""What a table of scores says: AUROCs of every detector, with intervals, and ours."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +15,7 @@ BELOW_BOUND = {"localization": 0.03, "detection": 0.05}
 
 
 def summary(table: scores.Table) -> dict[str, dict[str, Any]]:
-    """Return {detector: both AUROCs with intervals, by group, and ours minus theirs}."""
+    """Return {detector: AUROCs with intervals, by group, and ours minus theirs}."""
     statistics = statistics_of(table)
     own = scores.of(table, OURS)
     found = values_of(statistics, len(own["patient"]))
