@@ -1,6 +1,7 @@
 """The images of a job, one chunk after the other, with what to compare them with."""
 
 import time
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from klip_jax.run.job import Job
 from klip_jax.run.law import References
 from klip_jax.run.look import Viewer
 from klip_jax.run.store import Store
+from klip_jax.types import Detector
 
 
 def detect(
@@ -58,11 +60,11 @@ def failed(store: Store) -> dict[str, list[str]]:
     return found
 
 
-def network_calls(job: Job) -> int:
-    """Return the network calls of one image, of posterior and detectors."""
+def network_calls(job: Job, detectors: Mapping[str, Detector]) -> int:
+    """Return the network calls of one image, of posterior and `detectors`."""
     posterior = job.scene.posterior
     shared = 0 if posterior is None else posterior.network_calls
-    return shared + sum(d.network_calls for d in job.detectors.values())
+    return shared + sum(detector.network_calls for detector in detectors.values())
 
 
 def seconds_per_call(job: Job) -> float:

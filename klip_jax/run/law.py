@@ -53,11 +53,12 @@ class References(dict[str, Reference]):
 
 def draws_to_do(job: Job) -> int:
     """Return how many draws of the model are still to be looked at."""
-    if not job.drawn:
-        return 0
-    if not (job.folder / "law" / "config.json").is_file():
-        return job.draws
-    return job.draws - chunks.images_done(Store(job.folder / "law"), job.draws)
+    return _to_do(job, "law", job.draws) if job.drawn else 0
+
+
+def healthy_to_do(job: Job) -> int:
+    """Return how many healthy images are still to be looked at."""
+    return 0 if job.healthy is None else _to_do(job, "healthy", len(job.healthy))
 
 
 def references(job: Job, viewer: Viewer, *, progress: bool = True) -> References:
@@ -117,6 +118,12 @@ def _fill(
     )
     chunks.fill(store, inputs, viewer, context)
     return store
+
+
+def _to_do(job: Job, name: str, total: int) -> int:
+    if not (job.folder / name / "config.json").is_file():
+        return total
+    return total - chunks.images_done(Store(job.folder / name), total)
 
 
 def _reference(job: Job, name: str, stores: dict[str, Store]) -> Reference:
