@@ -42,7 +42,6 @@ def get_config(degradation="blur"):
         )
         config.scan = dict(operator=OPERATORS[degradation], noise_std=0.01)
         config.prior.weights = "faces_gray_64"
-        config.calibration.law = f"faces_gray_64_{degradation}"
         config.detectors.klip.update(
             MAPS[degradation], window=(0.02, 0.8), level_count=6, filter_width=1.0
         )

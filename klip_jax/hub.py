@@ -10,6 +10,7 @@ All of it is checked when it is read: a number that is NaN or infinite is an err
 not a heatmap of NaN an hour later.
 """
 
+import glob
 import hashlib
 import itertools
 import math
@@ -31,6 +32,7 @@ from klip_jax.priors.base import NetworkPrior
 PACKAGE = pathlib.Path(klip_jax.__file__).parent
 _NAME = re.compile(r"[\w.-]+")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FILES = ".safetensors", ".pkl", ".pt", ".pth", ".bin", ".npz", ".npy", ".msgpack"
 _SHA256 = re.compile(r"sha256 \| ([0-9a-f]{64})")
 
 
@@ -83,14 +85,14 @@ def find(name: str | os.PathLike) -> pathlib.Path:
     if path.is_file() or path.is_dir():
         return path
     text = str(name)
-    if _NAME.fullmatch(text) and path.suffix != ".safetensors":
+    if _NAME.fullmatch(text) and path.suffix not in _FILES:
         for folder in folders():
             for found in (folder / f"{text}.safetensors", folder / text):
                 if found.exists():
                     return found
         places = ", ".join(str(folder) for folder in folders())
         where = f"prior.weights={text!r}: no such weights in {places}"
-    elif _HUB_ID.fullmatch(text) and not path.suffix and not path.parent.is_dir():
+    elif is_hub_id(text) and not path.parent.is_dir():
         return diffusers.download(text)
     else:
         where = f"{text}: no such weights"
@@ -100,24 +102,34 @@ def find(name: str | os.PathLike) -> pathlib.Path:
     )
 
 
-def law_path(name: str | os.PathLike) -> pathlib.Path | None:
-    """Return the reference law that ships with weights; None if there is none.
+def is_hub_id(text: str) -> bool:
+    """Return whether `text` reads as "<owner>/<name>", not as a file."""
+    return bool(_HUB_ID.fullmatch(text)) and not text.endswith(_FILES)
+
+
+def law_paths(name: str | os.PathLike) -> list[pathlib.Path]:
+    """Return the reference laws that ship with weights; which one fits, its print says.
 
     Args:
-      name: of the law's file; or of weights as for `find`, with more behind it where
-        they have laws of several scans: "faces_gray_64", "faces_gray_64_inpaint".
+      name: of the weights as for `find`, or of one of their laws, "faces_gray_64_blur";
+        or an .npz file.
+
+    Returns:
+      `<name>_law.npz` and `<name>_*_law.npz`, one for each scan, beside the weights
+      and in `folders`.
     """
     path = pathlib.Path(name)
     if path.suffix == ".npz":
-        return path if path.is_file() else None
-    if path.suffix == ".safetensors":
-        path = path.with_suffix("")
-    own = [] if path.name == str(name) else [path.parent]
-    for folder in (*own, *folders()):
-        law = folder / f"{path.name}_law.npz"
-        if law.is_file():
-            return law
-    return None
+        return [path] if path.is_file() else []
+    stem = path.name.removesuffix(".safetensors")
+    places = [*([path.parent] if path.is_file() else []), *folders()]
+    found = [
+        law
+        for place in dict.fromkeys(place.resolve() for place in places)
+        for pattern in ("_law.npz", "_*_law.npz")
+        for law in sorted(place.glob(glob.escape(stem) + pattern))
+    ]
+    return list(dict.fromkeys(found))
 
 
 def folders() -> Iterator[pathlib.Path]:

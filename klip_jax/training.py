@@ -1,17 +1,15 @@
-"""Train a prior by denoising score matching.
+"""Train a prior by its own loss.
 
-The loss of one image x0 at one noise level, in the network's range [-1, 1], is
+Denoising score matching through `prior.loss` (see `priors.base`), Adam with clipped
+gradients, a learning rate that follows a cosine, averaged weights (EMA). Every random
+number is a function of (seed, step): a run that was killed continues as if it had not
+been.
 
-    lambda(sigma) || D(x0 + sigma z, sigma) - x0 ||^2 / d,
-    lambda(sigma) = (sigma^2 + s^2) / (sigma s)^2,    s = sigma_data,
-
-with ln sigma ~ N(log_mean, log_std^2), stratified over the batch (Karras et al. 2022,
-eq. 8 and table 1; Kingma et al. 2021, appendix I.1 for the stratification). Weights
-are averaged (EMA), the learning rate follows a cosine, and every random number is a
-function of (seed, step): a run that was killed continues as if it had not been.
+Reference: docs/theory.md, section 13; Karras et al. 2022, table 1; Kingma and Ba 2015.
 """
 
 import csv
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,13 +20,15 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 from jax import Array
+from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from klip_jax import checkpoint
 from klip_jax.data.base import Source
-from klip_jax.priors.base import NetworkPrior
+from klip_jax.files import write_atomically
+from klip_jax.types import Denoiser, PRNGKey
 
-Loss = Callable[[Any, Any, Array], Array]
+Loss = Callable[[Any, Any, PRNGKey], Float[Array, ""]]
 """(params, a batch of the source's examples, key) -> scalar."""
 DTYPES = ("float32", "bfloat16")
 
@@ -36,7 +36,7 @@ DTYPES = ("float32", "bfloat16")
 class TrainState(NamedTuple):
     """Everything that changes from step to step."""
 
-    step: Array
+    step: Int[Array, ""]
     params: Any
     ema: Any
     opt_state: Any
@@ -52,7 +52,7 @@ class Recipe(NamedTuple):
       warmup: steps.
       ema: decay of the averaged weights, in [0, 1).
       log_mean, log_std: law of ln sigma in the network's range.
-      seed: of everything random.
+      seed: of everything random, in [0, 2^32).
       dtype: of the network's arithmetic, "float32" or, about twice as fast on a GPU or
         TPU, "bfloat16"; weights, loss and averages are float32.
       checkpoint_every: steps between checkpoints.
@@ -87,6 +87,7 @@ class Recipe(NamedTuple):
                 self.checkpoint_every < 1
             ),
             f"keep={self.keep}: must be >= 0": self.keep < 0,
+            f"seed={self.seed}: must be in [0, 2^32)": not 0 <= self.seed < 2**32,
         }
         for message, broken in rules.items():
             if broken:
@@ -108,22 +109,6 @@ class Cast(NamedTuple):
         """Return what the network gives, in the dtype of `x`."""
         low = jax.tree.map(lambda a: a.astype(self.dtype), params)
         return self.net.apply(low, x.astype(self.dtype), noise_level).astype(x.dtype)
-
-
-def denoising_loss(
-    prior: NetworkPrior, images: Array, key: Array, *, log_mean: float, log_std: float
-) -> Array:
-    """Return the mean weighted loss of `images` [B, H, W, C] in [0, 1], a scalar."""
-    key_sigma, key_noise = jax.random.split(key)
-    n = images.shape[0]
-    strata = (jnp.arange(n) + jax.random.uniform(key_sigma, (n,))) / n
-    strata = jnp.clip(strata, 1e-5, 1 - 1e-5)
-    sigma = jnp.exp(log_mean + log_std * jax.scipy.special.ndtri(strata))
-    x0 = 2 * images - 1
-    x = x0 + sigma[:, None, None, None] * jax.random.normal(key_noise, x0.shape)
-    error = jnp.mean((jax.vmap(prior.denoise)(x, sigma) - x0) ** 2, axis=(1, 2, 3))
-    s = prior.sigma_data
-    return jnp.mean(error * (sigma**2 + s**2) / (sigma * s) ** 2)
 
 
 def optimiser(recipe: Recipe) -> optax.GradientTransformation:
@@ -148,7 +133,7 @@ def train_step(
     draw: Callable,
     loss: Loss,
     recipe: Recipe,
-) -> tuple[TrainState, Array]:
+) -> tuple[TrainState, Float[Array, ""]]:
     """Take one optimiser step; returns (state, loss). Pure: jit it.
 
     Args:
@@ -169,6 +154,22 @@ def train_step(
     decay = jnp.minimum(recipe.ema, (1 + state.step) / (10 + state.step))
     ema = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.ema, params)
     return TrainState(state.step + 1, params, ema, opt_state), value
+
+
+def check_step(params: Any, source: Source, loss: Loss, recipe: Recipe) -> None:
+    """Trace one training step, nothing computed, so that what cannot train says so.
+
+    Args:
+      params: to start from, or their shapes.
+      source, loss, recipe: as of `train`.
+
+    Raises:
+      NotImplementedError: if the prior has no loss, with its own sentence.
+      ValueError, TypeError: if shapes do not fit.
+    """
+    state = jax.eval_shape(functools.partial(init_state, recipe=recipe), params)
+    step = functools.partial(train_step, draw=source.draw, loss=loss, recipe=recipe)
+    jax.eval_shape(step, state, source.arrays)
 
 
 def train(
@@ -221,7 +222,8 @@ def train(
         losses.append(float(value))
         if not np.isfinite(losses[-1]):
             raise FloatingPointError(
-                f"the loss is {losses[-1]} at step {step}; lower train.learning_rate"
+                f"the loss is {losses[-1]} at step {step}; lower "
+                "train.recipe.learning_rate"
             )
         if (step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.steps:
             log.append((step + 1, float(np.mean(losses))))
@@ -237,8 +239,12 @@ def train(
 
 
 def denoising_errors(
-    prior: NetworkPrior, images: np.ndarray, levels: np.ndarray, *, seed: int = 0
-) -> np.ndarray:
+    prior: Denoiser,
+    images: Float[np.ndarray, "n h w c"],
+    levels: Float[np.ndarray, " l"],
+    *,
+    seed: int = 0,
+) -> Float[np.ndarray, " l"]:
     """Return E||x0 - D(x0 + sigma z, sigma)||^2 / d at each noise level.
 
     Args:
@@ -272,11 +278,14 @@ def denoising_errors(
 def _read_log(path: pathlib.Path, step: int) -> list[tuple[int, float]]:
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        rows = [(int(r["step"]), float(r["loss"])) for r in csv.DictReader(file)]
+    try:
+        with path.open(newline="") as file:
+            rows = [(int(r["step"]), float(r["loss"])) for r in csv.DictReader(file)]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a log of a training ({error})") from None
     return [row for row in rows if row[0] <= step]
 
 
 def _write_log(path: pathlib.Path, rows: list[tuple[int, float]]) -> None:
     lines = ["step,loss", *(f"{step},{loss!r}" for step, loss in rows)]
-    checkpoint.write_atomically(path, ("\n".join(lines) + "\n").encode())
+    write_atomically(path, ("\n".join(lines) + "\n").encode())

@@ -1,5 +1,3 @@
-import os
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,21 +79,21 @@ def test_the_first_leaf_that_does_not_fit_is_named(name):
         checkpoint.check_fit("w", tree, shapes)
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "a" / "file"
-    checkpoint.write_atomically(path, b"old")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_refused_by_leaf(value):
+    checkpoint.check_finite("w", PARAMS)
+    bias = np.float32([1, value, 2, value])
+    tree = {"params": PARAMS["params"] | {"Dense_0": {"bias": bias}}}
+    words = r"w: 2 of 4 numbers of the weights params/Dense_0/bias are NaN or infinite"
+    with pytest.raises(ValueError, match=words):
+        checkpoint.check_finite("w", tree)
 
-    def fail(*args):
-        raise OSError("no space left")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
-        with pytest.raises(OSError, match="no space left"):
-            checkpoint.write_atomically(path, b"new and longer")
-    assert path.read_bytes() == b"old"
-    assert os.listdir(path.parent) == ["file"]
-    checkpoint.write_atomically(path, b"new")
-    assert path.read_bytes() == b"new" and path.stat().st_mode & 0o777 == 0o644
+@pytest.mark.parametrize("record", ["{", "[1]", "3"])
+def test_a_record_that_is_none_is_named(tmp_path, record):
+    save_file({"a": np.zeros(3)}, tmp_path / "w", {"record": record})
+    with pytest.raises(ValueError, match="w: its record is no JSON"):
+        checkpoint.load_weights(tmp_path / "w")
 
 
 def test_training_states_keep_the_newest(tmp_path):

@@ -1,4 +1,4 @@
-"""Every experiment can be built, without running it."""
+"""Every experiment can be built and trained one step, without computing anything."""
 
 import importlib.util
 import json
@@ -9,12 +9,15 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from klip_jax import build, default_config
-from klip_jax.detectors.klip import Settings
-from klip_jax.train import Recipe
+from klip_jax import assets, config, hub, training
+from klip_jax.assets import default_config
+from klip_jax.detectors.klip import KLIP
+from klip_jax.posterior import PosteriorSampler
+from klip_jax.run import settings
+from klip_jax.run.train import FIELDS, seen_by_network
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = [Path(default_config.__file__), *sorted((ROOT / "configs").glob("*.py"))]
+NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 # Of the images of each experiment; all others are as the default.
 SHAPES = {
     "celeba_inpaint": (256, 256, 3),
@@ -26,109 +29,150 @@ SHAPES = {
 }
 
 
-@pytest.fixture(params=FILES, ids=lambda path: path.stem)
-def file(request):
+def get_config(name, *variant):
+    spec = importlib.util.spec_from_file_location(name, assets.config_path(name))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert "python -m klip_jax.main" in module.__doc__, "say how to run it"
+    return module.get_config(*variant)
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
     return request.param
 
 
 @pytest.fixture
-def config(file):
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert "python -m klip_jax.main" in module.__doc__, "say how to run it"
-    return module.get_config()
+def experiment(name):
+    return get_config(name)
 
 
 @pytest.fixture
-def shape(file):
-    return SHAPES.get(file.stem, (64, 64, 1))
+def shape(name):
+    return SHAPES.get(name, (64, 64, 1))
 
 
-def test_fields_are_those_of_the_default(config):
-    assert isinstance(config, ConfigDict)
-    default = default_config.get_config()
-    build.check_fields(config, default, "config")
-    for part in ("prior", "calibration", "train"):
-        build.check_fields(config[part], default[part], part)
-    for name in ("root", "measurements"):
-        assert config.data[name] == "", "a config names no place of one machine"
+def test_the_tree_is_that_of_the_default(experiment):
+    assert isinstance(experiment, ConfigDict)
+    config.check_fields(experiment, default_config.get_config(), "config")
+    config.check_fields(experiment.train, FIELDS, "train")
+    for field in ("root", "measurements"):
+        assert experiment.data[field] == "", "a config names no place of one machine"
 
 
-def test_it_is_plain_data(config):
-    plain = config.to_dict()
-    back = json.loads(json.dumps(plain))
-    assert back.keys() == plain.keys()
-    assert build.fill(Settings, back["estimator"], "") == Settings(**config.estimator)
+def test_it_is_plain_data_that_can_work(experiment):
+    plain = settings.check(experiment.to_dict())
+    assert json.loads(json.dumps(plain)) == plain
+    assert plain["main"] == "klip"
 
 
-def test_every_name_is_something(config):
-    found = []
-
-    def walk(part):
-        for key, value in part.items():
-            if isinstance(value, ConfigDict):
-                walk(value)
-            elif key == "name":
-                found.append(value)
-
-    walk(config)
-    rooms = dict(data=config.data, operators=config.operator)
-    rooms |= dict(nets=config.train.net, priors=config.train.prior)
-    for room, part in rooms.items():
-        assert callable(build.resolve(room, part.name))
-    assert callable(build.resolve("data", config.train.data.name))
-    assert callable(build.resolve("data", config.train.test.name))
-    assert len(found) == 6
-
-
-def test_numbers_can_work(config, shape):
-    settings = build.fill(Settings, config.estimator.to_dict(), "estimator")
-    settings.check(shape)
-    build.fill(Recipe, config.train.recipe.to_dict(), "recipe").check()
-    assert config.noise_std > 0 and config.images_at_once >= 1
-    operator = build.build("operators", config.operator.to_dict(), shape)
+def test_parts_are_built(experiment, shape):
+    part = experiment.to_dict()
+    operator = config.build("operators", part["scan"]["operator"], shape)
     assert operator.in_shape == shape
+    # KLIP and the shared posterior use one guidance.
+    assert part["detectors"]["klip"]["guidance"] == part["posterior"]["guidance"]
+    klip = config.build("detectors", part["detectors"]["klip"])
+    assert isinstance(klip, KLIP) and shape[0] % klip.block == 0
+    given = {
+        name: config.build(f"{name}s" if name == "sampler" else name, value)
+        if name in ("sampler", "guidance")
+        else value
+        for name, value in part["posterior"].items()
+    }
+    assert PosteriorSampler(**given).levels().shape == (given["steps"] + 1,)
+
+
+def test_controls_emphasise_what_klip_does(experiment):
+    klip = experiment.detectors.klip
+    names = set(experiment.detectors) - {"klip"}
+    assert names == set(default_config.CONTROLS)
+    filters = {"filter_width", "filter_weight", "pool_width"}
+    for name in names:
+        own = experiment.detectors[name].to_dict()
+        assert own.pop("name").startswith("controls.")
+        filtered = name in ("residual", "denoised_distance")
+        assert own.keys() == {"block", "top_share"} | (filters if filtered else set())
+        assert own == {field: klip[field] for field in own}
+
+
+def test_one_change_moves_klip_and_its_controls():
+    experiment = default_config.get_config()
+    experiment.detectors.klip.block = 8
+    experiment.detectors.klip.update(filter_width=1.5)
+    plain = experiment.to_dict()["detectors"]
+    assert {part["block"] for part in plain.values()} == {8}
+    assert plain["residual"]["filter_width"] == 1.5
+
+
+def test_every_name_is_something(experiment):
+    part = experiment.to_dict()
+    rooms = [("data", part["data"]), ("samplers", part["posterior"]["sampler"])]
+    rooms += [(f"{k}s", part["train"][k]) for k in ("net", "prior")]
+    rooms += [("data", part["train"][k]) for k in ("data", "test")]
+    rooms += [("detectors", detector) for detector in part["detectors"].values()]
+    for room, own in rooms:
+        assert callable(config.resolve(room, own["name"]))
 
 
 @pytest.mark.parametrize(
-    "file",
+    "name",
     # Tracing a network of a hundred layers takes several seconds.
     [
-        pytest.param(f, marks=pytest.mark.slow)
-        if f.stem.startswith(("celeba", "chaos"))
-        else f
-        for f in FILES
+        pytest.param(n, marks=pytest.mark.slow)
+        if n in ("celeba_deblur", "chaos_song_dataset")
+        else n
+        for n in NAMES
     ],
-    ids=lambda path: path.stem,
     indirect=True,
 )
-def test_network_builds_at_full_size(config, shape):
-    net = build.build("nets", config.train.net.to_dict())
-    part = config.train.prior.to_dict()
-    seen = shape
-    if side := part.get("patch"):  # a network of patches also sees where a pixel is
-        seen = (side, side, shape[-1] + 2)
-    params = build.empty_params(net, seen)
-    own = build.resolve("priors", part.pop("name"))
-    x = jax.ShapeDtypeStruct(shape, jnp.float32)
-    sigma = jax.ShapeDtypeStruct((), jnp.float32)
-    found = jax.eval_shape(lambda p, x, s: own(p, net, **part)(x, s), params, x, sigma)
-    assert found.shape == shape and found.dtype == jnp.float32
+def test_one_training_step_traces(experiment, shape):
+    part = experiment.to_dict()["train"]
+    net = config.build("nets", part["net"])
+    params = hub.empty_params(net, seen_by_network(part["prior"], shape))
+    recipe = config.fill(training.Recipe, part["recipe"], "recipe")._replace(batch=2)
+    recipe.check()
+
+    def loss(params, images, key):
+        prior = config.build("priors", part["prior"], params, net)
+        law = dict(log_mean=recipe.log_mean, log_std=recipe.log_std)
+        return prior.loss(images, key, **law)
+
+    source = training.Source(lambda arrays, key: jnp.zeros(shape))
+    training.check_step(params, source, loss, recipe)
     # In float16 weights of ours are at most 8 MB; those of others are not released.
-    ours = config.train.net.name.startswith("unet.")
+    ours = part["net"]["name"].startswith("unet.")
     assert not ours or 2 * sum(leaf.size for leaf in jax.tree.leaves(params)) <= 8e6
 
 
-def test_the_default_ships_with_the_package():
-    from klip_jax.workdir import shipped
+def test_variants_of_faces():
+    blur, hole = (get_config("faces", kind) for kind in ("blur", "inpaint"))
+    assert blur.scan.operator.name == "blur.GaussianBlur"
+    assert hole.scan.operator.name == "mask.Box"
+    assert blur.detectors.klip.map != hole.detectors.klip.map
+    with pytest.raises(ValueError, match=r"faces.py:x: choose one of .*inpaint"):
+        get_config("faces", "x")
 
-    weights = shipped("", "phantom_ct.safetensors")
-    assert weights.stat().st_size <= 8e6
-    prior, card = build.load_prior(weights)
-    assert tuple(card["image_shape"]) == (64, 64, 1)
-    config = default_config.get_config()
-    assert card["net"]["name"] == config.train.net.name
-    assert card["prior"] == config.train.prior.to_dict()
-    levels = [float(prior.levels[0]), float(prior.levels[-1])]
-    assert levels[0] <= config.estimator.sigma_min and levels[1] >= 10
+
+def test_configs_are_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert assets.config_names() == NAMES
+    assert assets.config_path("brain_mri").is_file()
+    with pytest.raises(
+        FileNotFoundError, match=r"=cats: .*abdomen_ct, brain_mri"
+    ):
+        assets.config_path("cats")
+    with pytest.raises(FileNotFoundError, match="no experiment of that name"):
+        assets.config_path("../setup")
+
+
+def test_the_default_ships_with_the_package():
+    experiment = default_config.get_config()
+    weights = hub.find(experiment.prior.weights)
+    assert weights.parent.name == "assets" and weights.stat().st_size <= 8e6
+    prior, record = hub.load(weights)
+    assert tuple(record["image_shape"]) == (64, 64, 1)
+    assert record["net"]["name"] == experiment.train.net.name
+    assert record["prior"] == experiment.train.prior.to_dict()
+    lowest, highest = float(prior.levels[0]), float(prior.levels[-1])
+    assert lowest <= experiment.posterior.sigma_min and highest >= 10

@@ -10,14 +10,14 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from klip_jax import train
+from klip_jax import training
 from klip_jax.data.base import Source, image_source
 from klip_jax.nets.unet import UNet
 from klip_jax.priors.analytic import Gaussian
 from klip_jax.priors.edm import EDM
 
 SHAPE = (6, 6, 1)
-RECIPE = train.Recipe(
+RECIPE = training.Recipe(
     steps=12, batch=4, learning_rate=3e-3, warmup=2, ema=0.9, checkpoint_every=4
 )
 
@@ -51,12 +51,11 @@ def source():
 
 
 def run(folder, params, source, recipe=RECIPE):
-    return train.train(folder, params, source, denoising, recipe, progress=False)
+    return training.train(folder, params, source, denoising, recipe, progress=False)
 
 
 def denoising(params, images, key):
-    prior = make_prior(params)
-    return train.denoising_loss(prior, images, key, log_mean=-1.2, log_std=1.2)
+    return make_prior(params).loss(images, key, log_mean=-1.2, log_std=1.2)
 
 
 def log_of(folder):
@@ -104,13 +103,13 @@ def test_a_killed_training_goes_on_bit_for_bit(
     state, folder = straight
     count = iter(range(1, 9))
 
-    def write(path, rows, write=train._write_log):
+    def write(path, rows, write=training._write_log):
         write(path, rows)
         if next(count) == calls:  # the log is there, the checkpoint is not yet
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_write_log", write)
+        patch.setattr(training, "_write_log", write)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, params, source)
     assert len(log_of(tmp_path)) == calls
@@ -120,7 +119,7 @@ def test_a_killed_training_goes_on_bit_for_bit(
 
 def test_a_finished_training_is_not_repeated(straight, params, source, monkeypatch):
     state, folder = straight
-    monkeypatch.setattr(train, "train_step", None)
+    monkeypatch.setattr(training, "train_step", None)
     same(run(folder, params, source), state)
 
 
@@ -140,10 +139,10 @@ def test_a_loss_that_is_not_finite_stops_it(params, tmp_path):
 def test_a_step_averages_its_weights(params, source):
     step = jax.jit(
         functools.partial(
-            train.train_step, draw=source.draw, loss=denoising, recipe=RECIPE
+            training.train_step, draw=source.draw, loss=denoising, recipe=RECIPE
         )
     )
-    state = train.init_state(params, RECIPE)
+    state = training.init_state(params, RECIPE)
     for i, decay in enumerate((0.1, 2 / 11, 3 / 12)):
         new, loss = step(state, source.arrays)
         assert int(new.step) == i + 1 and loss.shape == ()
@@ -164,19 +163,6 @@ def test_a_step_averages_its_weights(params, source):
     )
 
 
-def test_untrained_loss_is_one(params):
-    # With F = 0 and |x0| = sigma_data every noise level has loss 1 in expectation.
-    sign = jax.random.rademacher(jax.random.key(1), (256, *SHAPE), jnp.float32)
-    images = 0.5 + 0.25 * sign
-    recipe = dict(log_mean=-1.2, log_std=1.2)
-    loss = jax.jit(functools.partial(train.denoising_loss, **recipe))
-    losses = [
-        loss(make_prior(params), images, jax.random.key(seed)) for seed in range(8)
-    ]
-    stderr = np.std(losses, ddof=1) / np.sqrt(8)
-    assert stderr < 0.01 and abs(np.mean(losses) - 1) < 4 * stderr
-
-
 def test_half_precision_is_near_and_leaves_weights_whole():
     net = UNet((8, 16), groups=2, norm_over="image")
     x = jax.random.uniform(jax.random.key(0), (4, 8, 8, 1))
@@ -187,9 +173,8 @@ def test_half_precision_is_near_and_leaves_weights_whole():
     )
 
     def loss(params, dtype):
-        prior = EDM(params, train.Cast(net, dtype), sigma_data=0.5)
-        key = jax.random.key(2)
-        return train.denoising_loss(prior, x, key, log_mean=-1.2, log_std=1.2)
+        prior = EDM(params, training.Cast(net, dtype), sigma_data=0.5)
+        return prior.loss(x, jax.random.key(2), log_mean=-1.2, log_std=1.2)
 
     of = jax.jit(jax.value_and_grad(loss), static_argnums=1)
     (whole, grads), (half, half_grads) = of(params, "float32"), of(params, "bfloat16")
@@ -200,26 +185,15 @@ def test_half_precision_is_near_and_leaves_weights_whole():
     assert np.linalg.norm(half_flat - flat) < 0.05 * np.linalg.norm(flat)
 
 
-def test_noise_levels_are_stratified(params):
-    # |x0|^2 = 4 s^2 makes the loss depend on the level; it must not vary much by it.
-    images = jnp.ones((64, *SHAPE))
-    loss = jax.jit(functools.partial(train.denoising_loss, log_mean=-1.2, log_std=1.2))
-    found = [loss(make_prior(params), images, jax.random.key(s)) for s in range(20)]
-    sigma = np.exp(-1.2 + 1.2 * np.random.default_rng(0).standard_normal(100_000))
-    each = (sigma**2 / 0.25 + 0.25) / (sigma**2 + 0.25)
-    assert abs(np.mean(found) - each.mean()) < 0.02
-    assert np.std(found) < each.std() / np.sqrt(64) / 3
-
-
 def test_expected_errors_of_an_exact_denoiser():
     prior = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(36), jnp.linspace(0.01, 0.05, 36))
     images = jax.vmap(prior.sample)(jax.random.split(jax.random.key(0), 300))
     levels = np.array([0.02, 0.2, 2.0])
-    found = train.denoising_errors(prior, np.asarray(images), levels)
+    found = training.denoising_errors(prior, np.asarray(images), levels)
     expected = [float(prior.variance(s)) for s in levels]
     # The last part of 32 is not full, and counts for what it has.
     np.testing.assert_allclose(found, expected, rtol=4 * np.sqrt(2 / images.size))
-    again = train.denoising_errors(prior, np.asarray(images), levels)
+    again = training.denoising_errors(prior, np.asarray(images), levels)
     np.testing.assert_array_equal(found, again)
 
 
@@ -234,9 +208,26 @@ def test_expected_errors_of_an_exact_denoiser():
         (dict(ema=1.0), r"ema=1.0: must be in \[0, 1\)"),
         (dict(log_std=0.0), "log_std=0.0"),
         (dict(checkpoint_every=0), "checkpoint_every=0"),
+        (dict(seed=2**40), r"seed=1099511627776: must be in \[0, 2\^32\)"),
         (dict(dtype="float16"), "dtype='float16': must be one of"),
     ],
 )
 def test_numbers_that_cannot_work(change, words):
     with pytest.raises(ValueError, match=f"train.recipe: {words}"):
-        train.Recipe(**change).check()
+        training.Recipe(**change).check()
+
+
+def test_a_log_that_is_none_is_named(params, source, tmp_path):
+    (tmp_path / "train.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"train\.csv: not a log of a training"):
+        run(tmp_path, params, source)
+
+
+def test_one_step_is_traced_without_computing(params, source):
+    training.check_step(jax.eval_shape(lambda: params), source, denoising, RECIPE)
+
+    def refuses(params, images, key):
+        raise NotImplementedError("this prior has no loss")
+
+    with pytest.raises(NotImplementedError, match="has no loss"):
+        training.check_step(params, source, refuses, RECIPE)

@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from klip_jax.build import build, empty_params
-from klip_jax.checkpoint import check_fit, save_weights, write_atomically
+from klip_jax import hub
+from klip_jax.checkpoint import check_finite, check_fit, save_weights
+from klip_jax.config import build
 from klip_jax.convert import diffusers, edm, release_data, score_sde
 from klip_jax.convert.base import Converted
+from klip_jax.files import write_atomically
 
 
 class Request(NamedTuple):
@@ -42,7 +44,8 @@ def convert(request: Request, *, weights: str = "") -> pathlib.Path:
 
     Args:
       request: see `Request`.
-      weights: the target of weights that have none, "" to name it after the source.
+      weights: of the config, a name or a file, which is the target where none is
+        given; "" or weights of the package name it after the source.
 
     Raises:
       ValueError, OSError: one sentence on what is wrong and what to do.
@@ -54,7 +57,7 @@ def convert(request: Request, *, weights: str = "") -> pathlib.Path:
         )
     sources = request.source.split(",")
     is_data = all(source.endswith(".npy") for source in sources)
-    chosen = request.target or ("" if is_data else weights)
+    chosen = request.target or ("" if is_data else _file_of(weights))
     target = pathlib.Path(chosen or _default_target(sources, is_data))
     if target.exists():
         raise ValueError(f"{target} exists; give another --target or delete it")
@@ -66,7 +69,9 @@ def convert(request: Request, *, weights: str = "") -> pathlib.Path:
     params, record = _weights(request)
     net = build("nets", record["net"])
     shape = record.get("net_shape", record["image_shape"])
-    check_fit(request.source, params, empty_params(net, shape))
+    check_fit(request.source, params, hub.empty_params(net, shape))
+    check_finite(request.source, params)
+    hub.check_record(request.source, record)
     save_weights(target, params, record, dtype="float32")
     return target
 
@@ -79,7 +84,7 @@ def _weights(request: Request) -> Converted:
             return diffusers.load(path)
         return score_sde.load(path, _known(size, path))
     if not path.exists():
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", request.source) or path.suffix:
+        if not hub.is_hub_id(request.source):
             raise FileNotFoundError(f"{path}: no such file or folder to convert")
         folder = diffusers.download(request.source, request.revision)
         params, record = diffusers.load(folder)
@@ -107,6 +112,15 @@ def _known(size, path):
             f"{path}: does not say how large its images are; give --size=512"
         )
     return size
+
+
+def _file_of(weights):
+    """Return the file that the config's weights will be, "" if they are shipped."""
+    if not weights or (hub.PACKAGE / "assets" / f"{weights}.safetensors").is_file():
+        return ""
+    path = pathlib.Path(weights)
+    named = path.name == weights and path.suffix != ".safetensors"
+    return f"checkpoints/{weights}.safetensors" if named else weights
 
 
 def _default_target(sources, is_data):

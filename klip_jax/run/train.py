@@ -2,31 +2,30 @@
 
 import functools
 import hashlib
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
+from jaxtyping import Float
 
-from klip_jax import train, workdir
-from klip_jax.build import (
-    build,
-    check_fields,
-    empty_params,
-    fill,
-    load_prior,
-)
-from klip_jax.calibration import prior_draw
-from klip_jax.checkpoint import check_fit, load_weights, save_weights, write_atomically
+from klip_jax import hub, training
+from klip_jax.checkpoint import check_finite, check_fit, load_weights, save_weights
+from klip_jax.config import build, check_fields, fill
 from klip_jax.data.augment import Augment, augmented
-from klip_jax.data.base import Source, image_source
-from klip_jax.default_config import get_config
+from klip_jax.data.base import ImageSet, Source, image_source
+from klip_jax.files import write_atomically
 from klip_jax.priors.base import NetworkPrior
+from klip_jax.run.card import card, sample_grid
+from klip_jax.run.claim import claim
+from klip_jax.run.lease import alone
+from klip_jax.run.provenance import git_commit, versions
+from klip_jax.run.settings import check
 
+FIELDS = "data", "augment", "net", "prior", "test", "licence", "init", "recipe"
+"""The part `train` of a config."""
 ERROR_LEVELS = tuple(float(s) for s in np.geomspace(0.005, 10.0, 16))
 """Noise levels of the error table, image units."""
 
@@ -39,6 +38,7 @@ class TrainJob(NamedTuple):
       part: the part `train` of the resolved config.
       recipe, source: what is run.
       params: to start from.
+      net_shape: (H, W, C) of what the network sees.
       make_prior: (params, dtype of the arithmetic) -> the prior.
       test_images: held out [N, H, W, C].
       before: the trainings that made the weights to start from, oldest first.
@@ -46,66 +46,91 @@ class TrainJob(NamedTuple):
 
     folder: Path
     part: dict
-    recipe: train.Recipe
+    recipe: training.Recipe
     source: Source
     params: Any
+    net_shape: tuple[int, ...]
     make_prior: Callable[..., NetworkPrior]
     test_images: np.ndarray
     before: list[dict]
 
+    def loss(self, params: Any, images: Any, key: jax.Array) -> jax.Array:
+        """Return the prior's own loss of a batch."""
+        prior = self.make_prior(params, self.recipe.dtype)
+        law = dict(log_mean=self.recipe.log_mean, log_std=self.recipe.log_std)
+        return prior.loss(images, key, **law)
 
-def prepare(settings: dict, folder) -> TrainJob:
-    """Build and check a training.
+
+def prepare(settings: Mapping[str, Any], folder) -> TrainJob:
+    """Build and check a training, one step of which is traced; then claim the workdir.
 
     Args:
       settings: the resolved config; its part `train` says what to train on what.
-      folder: the workdir; made if it is absent.
+      folder: the workdir; made if it is absent, and only if the training can begin.
 
     Raises:
       ValueError, OSError: one sentence on what is wrong and what to do.
     """
-    known = get_config()
-    check_fields(settings, known, "config")
+    settings = check(settings)
     part = settings["train"]
-    check_fields(part, known["train"], "train")
-    recipe = fill(train.Recipe, part["recipe"], "train.recipe")
+    check_fields(part, FIELDS, "train")
+    recipe = fill(training.Recipe, part["recipe"], "train.recipe")
     recipe.check()
     augment = fill(Augment, part["augment"], "train.augment")
-    source = augmented(as_source(build("data", part["data"])), augment)
+    images, test = build("data", part["data"]), build("data", part["test"])
+    source = augmented(as_source(images), augment)
     shape = jax.eval_shape(source.draw, source.arrays, jax.random.key(0)).shape
+    if test.shape != shape:
+        raise ValueError(
+            f"train.test: the images are {test.shape}, but those to train on are "
+            f"{shape}"
+        )
     net = build("nets", part["net"])
-    expected = empty_params(net, shape)
-    make_prior = functools.partial(_make_prior, part["prior"], net)
-    make_prior(expected)  # its settings are checked
-    before, contents = [], {}
+    net_shape = seen_by_network(part["prior"], shape)
+    expected = hub.empty_params(net, net_shape)
+    contents = {"held-out images": test.digest()}
+    if isinstance(images, ImageSet):
+        contents["training images"] = images.digest()
+    params, before = expected, []
     if part["init"]:
-        params, record = load_weights(part["init"])
+        init = hub.find(part["init"])
+        params, record = load_weights(init)
+        check_fit(init, params, expected)
+        check_finite(init, params)
         if "training" in record:
             last = dict(record["training"])
             before = [*last.pop("before", []), last]
-        check_fit(part["init"], params, expected)
-        init = Path(part["init"]).read_bytes()
-        contents = {"prior to start from": hashlib.sha256(init).hexdigest()}
-    else:
-        key = jax.random.key(recipe.seed)
-        params = jax.jit(net.init)(key, jnp.zeros(shape), jnp.float32(0))
-    test = build("data", part["test"]).images
-    if test.shape[1:] != shape:
-        raise ValueError(
-            f"train.test: the images are {test.shape[1:]}, but those to train on are "
-            f"{shape}"
-        )
-    workdir.claim(folder, settings, contents)
-    return TrainJob(
-        Path(folder), part, recipe, source, params, make_prior, test, before
+        digest = hashlib.sha256(init.read_bytes()).hexdigest()
+        contents["prior to start from"] = digest
+    job = TrainJob(
+        Path(folder),
+        part,
+        recipe,
+        source,
+        params,
+        net_shape,
+        functools.partial(_make_prior, part["prior"], net),
+        test.images,
+        before,
     )
+    try:
+        training.check_step(params, source, job.loss, recipe)
+    except (NotImplementedError, AttributeError, TypeError) as error:
+        name = part["prior"]["name"]
+        raise ValueError(f"train.prior: {name} cannot be trained: {error}") from None
+    claim(folder, settings, contents)
+    if part["init"]:
+        return job
+    key = jax.random.key(recipe.seed)
+    zeros = jnp.zeros(net_shape), jnp.float32(0)
+    return job._replace(params=jax.jit(net.init)(key, *zeros))
 
 
 def train_prior(job: TrainJob, *, progress: bool = True) -> Path:
     """Train to the end of the recipe and export; resumes where a killed run stopped.
 
-    In the workdir `checkpoints/` and `train.csv` grow, then `weights.safetensors` and
-    `samples.png` appear.
+    In the workdir `checkpoints/` and `train.csv` grow, then `weights.safetensors`, its
+    card `weights.md` and `samples.png` appear.
 
     Args:
       job: see `prepare`.
@@ -116,26 +141,22 @@ def train_prior(job: TrainJob, *, progress: bool = True) -> Path:
 
     Raises:
       FloatingPointError: if the loss stops being finite.
+      ValueError: if another process trains in this workdir.
     """
-    recipe = job.recipe
-
-    def loss(params, images, key):
-        return train.denoising_loss(
-            job.make_prior(params, recipe.dtype),
-            images,
-            key,
-            log_mean=recipe.log_mean,
-            log_std=recipe.log_std,
+    with alone(job.folder, "train"):
+        state = training.train(
+            job.folder,
+            job.params,
+            job.source,
+            job.loss,
+            job.recipe,
+            progress=progress,
         )
-
-    state = train.train(
-        job.folder, job.params, job.source, loss, recipe, progress=progress
-    )
-    return export(job, state)
+        return export(job, state)
 
 
-def export(job: TrainJob, state: train.TrainState) -> Path:
-    """Write weights.safetensors, their card.md and samples.png of a training state.
+def export(job: TrainJob, state: training.TrainState) -> Path:
+    """Write weights.safetensors, their card weights.md and samples.png of a state.
 
     The record holds the network, the prior, the recipe, the device, the expected error
     per level on training and on held-out images, and the same of the trainings before.
@@ -145,7 +166,7 @@ def export(job: TrainJob, state: train.TrainState) -> Path:
     keys = jax.random.split(jax.random.key(1), len(job.test_images))
     draw = jax.jit(jax.vmap(source.draw, (None, 0)))
     errors = {
-        name: train.denoising_errors(prior, images, np.array(ERROR_LEVELS)).tolist()
+        name: training.denoising_errors(prior, images, np.array(ERROR_LEVELS)).tolist()
         for name, images in (
             ("train", np.asarray(draw(source.arrays, keys))),
             ("test", job.test_images),
@@ -165,77 +186,63 @@ def export(job: TrainJob, state: train.TrainState) -> Path:
             "recipe": part["recipe"],
             "step": int(state.step),
             "images": int(state.step) * part["recipe"]["batch"],
-            "versions": workdir.versions(),
-            "git": workdir.git_commit(),
+            "versions": versions(),
+            "git": git_commit(),
             "before": job.before,
         },
     }
+    if job.net_shape != job.test_images.shape[1:]:
+        record["net_shape"] = list(job.net_shape)
     path = job.folder / "weights.safetensors"
+    # A card says which weights it is of: the old one must not meet the new weights.
+    path.with_suffix(".md").unlink(missing_ok=True)
     save_weights(path, state.ema, record)
-    write_atomically(job.folder / "card.md", card(record).encode())
-    prior, _ = load_prior(path)
+    text = card(record, hub.sha256(path))
+    write_atomically(path.with_suffix(".md"), text.encode())
+    prior, _ = hub.load(path)
     grid = sample_grid(prior, job.test_images.shape[1:])
     write_atomically(job.folder / "samples.png", grid)
     return path
 
 
-def card(record: dict) -> str:
-    """Return what a weights file's record says, as markdown for people."""
-    training, errors = record["training"], record["errors"]
-    stages = [*training["before"], training]
-    steps = ", then ".join(f"{s['step']} ({s['images']} images)" for s in stages)
-    versions = training["versions"]
-    rows = zip(errors["levels"], errors["train"], errors["test"], strict=True)
-    table = "\n".join(
-        f"| {sigma:.4g} | {train**0.5 / sigma:.3f} | {test**0.5 / sigma:.3f} |"
-        for sigma, train, test in rows
-    )
-    return f"""# Weights for {record["image_shape"]} images
-
-| | |
-|---|---|
-| data | {training["data"]} |
-| augmentation | {training.get("augment", "none")} |
-| licence | {training["licence"]} |
-| network | {record["net"]} |
-| prior | {record["prior"]} |
-| optimiser steps | {steps} |
-| last recipe | {training["recipe"]} |
-| started from | {stages[0]["init"] or "random weights"} |
-| device | {versions["device"]}, jax {versions["jax"]} |
-
-Root mean squared denoising error per pixel over sigma, image units:
-
-| sigma | training images | held-out images |
-|---|---|---|
-{table}
-"""
-
-
-def sample_grid(prior: NetworkPrior, shape, *, side: int = 6) -> bytes:
-    """Draw side^2 images from the prior; returns a PNG."""
-
-    @jax.jit
-    def draw(prior, keys):
-        return jax.vmap(lambda key: prior_draw(key, prior, shape))(keys)
-
-    rows = [
-        np.asarray(draw(prior, jax.random.split(jax.random.key(row), side)))
-        for row in range(side)
-    ]
-    tiled = np.concatenate([np.concatenate(list(row), 1) for row in rows])
-    grey = np.uint8(np.clip(tiled, 0, 1) * 255).squeeze()
-    buffer = io.BytesIO()
-    Image.fromarray(grey).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def as_source(data) -> Source:
+def as_source(data: ImageSet | Source) -> Source:
     """Return `data` if it is a `Source`, else one that draws from its images."""
     return data if isinstance(data, Source) else image_source(data.images)
 
 
+def seen_by_network(
+    prior: Mapping[str, Any], image_shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Return the shape (H, W, C) of what the network of a prior is called with.
+
+    Args:
+      prior: settings; a prior of patches has a network of smaller images.
+      image_shape: (H, W, C).
+    """
+
+    def call(x: Float[jax.Array, "h w c"], sigma: Float[jax.Array, ""]) -> jax.Array:
+        return build("priors", prior, {}, _Tells())(x, sigma)
+
+    x = jax.ShapeDtypeStruct(tuple(image_shape), jnp.float32)
+    try:
+        jax.eval_shape(call, x, jax.ShapeDtypeStruct((), jnp.float32))
+    except _Seen as seen:
+        return seen.args[0]
+    return tuple(image_shape)
+
+
+class _Seen(Exception):
+    """What `_Tells` was called with."""
+
+
+class _Tells:
+    """A network that only tells what it is called with."""
+
+    def apply(self, params, x, noise_level):
+        raise _Seen(x.shape)
+
+
 def _make_prior(config, net, params, dtype="float32"):
     if dtype != "float32":
-        net = train.Cast(net, dtype)
+        net = training.Cast(net, dtype)
     return build("priors", config, params, net)

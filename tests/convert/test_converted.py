@@ -11,8 +11,9 @@ import pytest
 from flax import serialization, traverse_util
 from safetensors.numpy import save_file
 
-from klip_jax.build import build, empty_params, load_prior
+from klip_jax import hub
 from klip_jax.checkpoint import save_weights
+from klip_jax.config import build
 from klip_jax.convert import diffusers, edm, score_sde
 from klip_jax.nets.ncsnpp import NCSNpp
 from klip_jax.priors.base import timestep_sigmas
@@ -67,9 +68,9 @@ def test_a_folder_of_diffusers(folder):
 
 def test_it_is_a_prior_directly_and_once_saved(folder, tmp_path):
     folder, params = folder
-    direct, record = load_prior(folder)
+    direct, record = hub.load(folder)
     save_weights(tmp_path / "w.safetensors", *diffusers.load(folder), dtype="float32")
-    saved, card = load_prior(tmp_path / "w.safetensors")
+    saved, card = hub.load(tmp_path / "w.safetensors")
     assert card == record and jax.tree.structure(saved) == jax.tree.structure(direct)
     check_same(saved.params, params)
     check_same(direct.params, params)
@@ -314,7 +315,7 @@ def test_padis(tmp_path):
     assert found.record["image_shape"] == [32, 32, 1]
     assert found.record["net_shape"] == [12, 12, 3]
     save_weights(tmp_path / "w.safetensors", *found, dtype="float32")
-    prior, _ = load_prior(tmp_path / "w.safetensors")
+    prior, _ = hub.load(tmp_path / "w.safetensors")
     assert prior.patch == 12 and prior.pad == 4
     check_same(prior.params, params)
 
@@ -352,5 +353,5 @@ def test_empty_shapes_need_no_memory():
         norm_num_groups=32,
     )
     net = build("nets", diffusers.convert(config, SCHEDULER, {}).record["net"])
-    leaves = jax.tree.leaves(empty_params(net, (256, 256, 3)))
+    leaves = jax.tree.leaves(hub.empty_params(net, (256, 256, 3)))
     assert sum(leaf.size for leaf in leaves) == 113_673_219

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 import pytest
 
-from klip_jax.build import build, load_prior
+from klip_jax import hub
+from klip_jax.config import build
 from klip_jax.convert import diffusers, edm, pickles
 from klip_jax.priors.base import timestep_sigmas
 
@@ -115,7 +116,7 @@ def test_models_of_diffusers(name, write, tmp_path, capsys):
 def test_a_prior_from_a_folder(write, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(MODELS["plain_grey"]))
     write("diffusers", tmp_path / "model", tmp_path / "config.json")
-    prior, record = load_prior(tmp_path / "model")
+    prior, record = hub.load(tmp_path / "model")
     assert record["image_shape"] == [16, 16, 1]
     # As the repositories from before safetensors have them.
     assert list((tmp_path / "model/pickled/unet").glob("*.bin"))

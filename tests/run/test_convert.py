@@ -13,11 +13,12 @@ import pytest
 from flax import traverse_util
 from safetensors.numpy import save_file
 
-from klip_jax.build import load_prior
+from klip_jax import hub
+from klip_jax.config import build
 from klip_jax.convert import diffusers
 from klip_jax.data import npz
 from klip_jax.nets.ncsnpp import NCSNpp
-from klip_jax.run_convert import Request, convert
+from klip_jax.run.convert import Request, convert
 
 CONFIG = dict(
     sample_size=8,
@@ -46,9 +47,7 @@ def folder(tmp_path):
 
 
 def _thirds(record):
-    from klip_jax.build import build, empty_params
-
-    empty = empty_params(build("nets", record["net"]), record["image_shape"])
+    empty = hub.empty_params(build("nets", record["net"]), record["image_shape"])
     return jax.tree.map(lambda a: np.full(a.shape, 1 / 3, np.float32), empty)
 
 
@@ -56,7 +55,7 @@ def test_a_folder_becomes_a_file(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = convert(Request(str(folder)))
     assert str(path) == "checkpoints/my_model.safetensors"
-    prior, record = load_prior(path)
+    prior, record = hub.load(path)
     # All 24 bits of each weight are kept.
     assert {float(a.ravel()[0]) for a in jax.tree.leaves(prior.params)} == {
         float(np.float32(1 / 3))
@@ -87,7 +86,7 @@ def test_the_size_of_score_sde_must_be_given(tmp_path):
     request = Request(str(tmp_path / "p.npz"), str(tmp_path / "w.safetensors"))
     with pytest.raises(ValueError, match="does not say how large its images are"):
         convert(request)
-    prior, record = load_prior(convert(request._replace(size=8)))
+    prior, record = hub.load(convert(request._replace(size=8)))
     assert record["image_shape"] == [8, 8, 1] and record["prior"]["name"] == (
         "score.Score"
     )
@@ -181,7 +180,7 @@ def test_a_hub_id_is_downloaded_and_its_commit_kept(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "huggingface_hub", Hub)
     path = convert(Request(source, revision=revision, target="x.safetensors"))
-    _, record = load_prior(path)
+    _, record = hub.load(path)
     assert record["source"] == source and record["revision"] == "My-Model"
 
 

@@ -9,10 +9,11 @@ import pytest
 import tiny
 from PIL import Image
 
-from klip_jax import run_train, train
-from klip_jax.build import build, load_prior
+from klip_jax import hub, training
 from klip_jax.checkpoint import load_weights
+from klip_jax.config import build
 from klip_jax.priors.edm import EDM
+from klip_jax.run import train
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
 
@@ -25,15 +26,15 @@ def trained(files, tmp_path_factory):
     settings = tiny.settings(files, train__init=start, train__recipe__steps=6)
     states = []
 
-    def keep(*args, train=train.train, **settings):
+    def keep(*args, train=training.train, **settings):
         states.append(train(*args, **settings))
         return states[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_train.train, "train", keep)
-        patch.setattr(run_train, "ERROR_LEVELS", (0.01, 0.1, 1.0))
-        job = run_train.prepare(settings, folder)
-        path = run_train.train_prior(job, progress=False)
+        patch.setattr(training, "train", keep)
+        patch.setattr(train, "ERROR_LEVELS", (0.01, 0.1, 1.0))
+        job = train.prepare(settings, folder)
+        path = train.train_prior(job, progress=False)
     return job, path, states[0]
 
 
@@ -45,7 +46,7 @@ def test_it_starts_from_given_weights(trained, files):
 
 def test_weights_reproduce_the_average_to_float16(trained):
     job, path, state = trained
-    prior, _ = load_prior(path)
+    prior, _ = hub.load(path)
     changed = 0.0
     for found, ema, start in zip(
         *map(jax.tree.leaves, (prior.params, state.ema, job.params)), strict=True
@@ -63,7 +64,7 @@ def test_weights_reproduce_the_average_to_float16(trained):
 
 def test_the_record_says_what_the_weights_are(trained, files):
     _, path, _ = trained
-    prior, card = load_prior(path)
+    prior, card = hub.load(path)
     assert (
         card["net"] == json.loads(json.dumps(tiny.NET)) and card["prior"] == tiny.PRIOR
     )
@@ -82,12 +83,12 @@ def test_the_record_says_what_the_weights_are(trained, files):
 def test_a_continued_training_remembers_what_was_before(trained, files, tmp_path):
     _, first, _ = trained
     settings = tiny.settings(files, train__init=str(first))
-    job = run_train.prepare(settings, tmp_path / "more")
-    state = train.init_state(job.params, job.recipe)._replace(step=jnp.int32(12))
-    _, record = load_weights(run_train.export(job, state))
+    job = train.prepare(settings, tmp_path / "more")
+    state = training.init_state(job.params, job.recipe)._replace(step=jnp.int32(12))
+    _, record = load_weights(train.export(job, state))
     (before,) = record["training"]["before"]
     assert before["step"] == 6 and "before" not in before
-    card = (tmp_path / "more/card.md").read_text()
+    card = (tmp_path / "more/weights.md").read_text()
     assert "| 6 (48 images), then 12 (96 images) |" in card
     assert f"| started from | {files / 'weights.safetensors'} |" in card
 
@@ -99,12 +100,12 @@ def test_pictures_and_log(trained):
         assert len(np.unique(image)) > 10
     lines = (job.folder / "train.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["step", "4", "6"]
-    assert json.loads((job.folder / "config.json").read_text())["config"]["train"]
+    assert json.loads((job.folder / "config.json").read_text())["settings"]["train"]
 
 
 def refused(settings, folder, words, error=ValueError):
     with pytest.raises(error, match=words):
-        run_train.prepare(settings, folder / "run")
+        train.prepare(settings, folder / "run")
     assert not (folder / "run").exists()
 
 
@@ -152,12 +153,12 @@ def test_a_workdir_of_another_training_is_kept(trained, files):
     start = str(files / "weights.safetensors")
     settings = tiny.settings(files, train__init=start, train__recipe__steps=7)
     with pytest.raises(ValueError, match=r"train.recipe.steps was 6, is now 7"):
-        run_train.prepare(settings, job.folder)
+        train.prepare(settings, job.folder)
     assert path.read_bytes() == before
 
 
 def test_phantoms_are_a_source():
     source = build("data", dict(name="phantom_set.source", size=32))
-    assert run_train.as_source(source) is source
+    assert train.as_source(source) is source
     shape = jax.eval_shape(source.draw, source.arrays, jax.random.key(0)).shape
     assert shape == (32, 32, 1)
