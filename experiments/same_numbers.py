@@ -15,9 +15,9 @@ sets are not in the project, and not in the file; their SHA-256 is. A config who
 are absent is left out, with the reason.
 
 Then parity.py (where the release's saved runs are) and closed_form.py run, as they do
-alone. Prints one JSON object with `checks`, exits 1 if one is not ok. A number's error
-is |new - old| over the largest |old| of its kind in its config, at most 1e-5. About five
-minutes on two cores, most of them for parity and closed forms.
+alone. Prints one JSON object with `checks`, exits 1 if one is not ok. The error of a
+number is |new - old| over the largest |old| of its kind in its config, at most 1e-5.
+About ten minutes on two cores, most of them for parity and closed forms.
 """
 
 import hashlib

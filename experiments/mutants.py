@@ -1,0 +1,148 @@
+"""Do the tests notice? One small fault at a time in a module, and its tests run.
+
+    python experiments/mutants.py --module=klip_jax.kl [--most=60] [--at_once=2]
+    python experiments/mutants.py --named
+
+A mutant is the module with one fault: a comparison, sign or product turned, a constant
+moved, a keyword argument, an element or one side of a mask dropped, a condition
+negated, a check left out (`lab/faults.py`). It is never written to disk: a process of
+its own, forked from one that has imported JAX, gets it when it imports the module, and
+runs the module's fast tests until one fails. A mutant that no test notices survives.
+
+--named runs faults that once survived and must not again (`NAMED`), and exits 1 if one
+does. Prints one JSON object; of a module it writes results/mutants_<module>.md, its
+survivors. Why they may live is said in RESULTS.md. Some ten seconds a mutant.
+"""
+
+import importlib.util
+import json
+import multiprocessing
+import os
+import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from absl import app, flags
+from checks import check, finish
+from lab import faults, tables
+from tqdm import tqdm
+
+from klip_jax.files import write_atomically
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = {
+    "klip_jax.kl": ["tests/test_kl.py", "tests/test_closed_form_kl.py"],
+    "klip_jax.calibration": ["tests/test_calibration.py"],
+    "klip_jax.posterior": ["tests/test_posterior.py"],
+    "klip_jax.report.evaluate": ["tests/report"],
+    "klip_jax.run.chunks": ["tests/run"],
+    "klip_jax.run.claim": ["tests/run"],
+    "klip_jax.run.detect": ["tests/run"],
+    "klip_jax.run.inputs": ["tests/run"],
+    "klip_jax.run.job": ["tests/run"],
+    "klip_jax.run.law": ["tests/run"],
+    "klip_jax.run.look": ["tests/run"],
+    "klip_jax.run.settings": ["tests/run"],
+    "klip_jax.run.store": ["tests/run"],
+}
+SECONDS = 300  # a mutant that takes longer hangs, which is noticed
+SURVIVED, KILLED = "survived", "killed"
+FLAGS = flags.FLAGS
+flags.DEFINE_enum("module", "klip_jax.kl", list(TESTS), "Which one.")
+flags.DEFINE_integer("most", 0, "Mutants to draw of all there are; 0: all.")
+flags.DEFINE_integer("seed", 0, "Of the draw.")
+flags.DEFINE_integer("at_once", 2, "Processes.")
+flags.DEFINE_bool("named", False, "The faults that once survived, in all modules.")
+
+
+def main(_):
+    if FLAGS.named:
+        asked = [(f.module, f.source(read(f.module)), f.name) for f in faults.NAMED]
+        found = list(zip(asked, outcomes(asked), strict=True))
+        finish({"checks": [check(a[2], o == KILLED, True, 0) for a, o in found]})
+    module = FLAGS.module
+    if outcome(module, read(module)) == KILLED:
+        sys.exit(f"the tests of {module} fail without any fault")
+    every = list(faults.mutants(read(module)))
+    if FLAGS.most and FLAGS.most < len(every):
+        every = random.Random(FLAGS.seed).sample(every, FLAGS.most)
+        every.sort(key=lambda mutant: mutant.line)
+    found = outcomes([(module, mutant.source, mutant.what) for mutant in every])
+    alive = [m for m, o in zip(every, found, strict=True) if o == SURVIVED]
+    rows = [[str(m.line), m.what, f"`{m.before}`"] for m in alive]
+    text = (
+        f"{len(every) - len(alive)} of {len(every)} mutants of {module} are noticed.\n"
+    )
+    text += "\n" + tables.markdown(["line", "fault", "of"], rows) if rows else ""
+    short = module.removeprefix("klip_jax.")
+    path = ROOT / "experiments" / "results" / f"mutants_{short}.md"
+    write_atomically(path, text.encode())
+    survivors = [mutant._asdict() for mutant in alive]
+    for survivor in survivors:
+        del survivor["source"]
+    report = {"module": module, "mutants": len(every), "survivors": survivors}
+    print(json.dumps(report))
+
+
+def read(module):
+    """Return the source of a module of the checkout."""
+    path = ROOT.joinpath(*module.split("."))
+    return path.with_suffix(".py").read_text()
+
+
+def outcomes(asked):
+    """Yield what becomes of mutants (module, source, name), in their order."""
+    with ThreadPoolExecutor(FLAGS.at_once) as pool:
+        found = pool.map(lambda one: outcome(*one[:2]), asked)
+        yield from tqdm(found, total=len(asked), unit="mutant")
+
+
+def outcome(module, source):
+    """Run the tests of a module with this source; returns SURVIVED or KILLED."""
+    # Forked from a process that has imported what is slow to import, and nothing of
+    # this package.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["flax.linen", "jax", "optax", "pytest", "scipy"])
+    child = context.Process(target=run_tests, args=(module, source))
+    child.start()
+    child.join(SECONDS)
+    if child.is_alive():
+        child.kill()
+        child.join()
+    return SURVIVED if child.exitcode == 0 else KILLED
+
+
+def run_tests(module, source):
+    """Run the fast tests of `module` with another source; exit 0 if all pass."""
+    import pytest
+
+    os.chdir(ROOT)
+    for file in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file)
+    sys.meta_path.insert(0, Mutated(module, source))
+    arguments = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
+    sys.exit(pytest.main([*arguments, *TESTS[module]]))
+
+
+class Mutated:
+    """Finds one module, and gives it another source."""
+
+    def __init__(self, module, source):
+        self.module, self.source = module, source
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self.module:
+            return None
+        file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+        return importlib.util.spec_from_file_location(name, file, loader=self)
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        exec(compile(self.source, module.__spec__.origin, "exec"), module.__dict__)
+
+
+if __name__ == "__main__":
+    app.run(main)
