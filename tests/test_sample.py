@@ -8,13 +8,14 @@ import pytest
 from flax import struct
 
 from klip_jax import sde
-from klip_jax.guidance.base import NoMeasurement
+from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
+from klip_jax.guidance.none import NoGuidance
 from klip_jax.kl import path_kl
 from klip_jax.nets.unet import UNet
 from klip_jax.priors.edm import EDM
 from klip_jax.sample import sample
-from klip_jax.samplers.ancestral import ancestral
-from klip_jax.samplers.ddim import ddim
+from klip_jax.samplers.ancestral import Ancestral
+from klip_jax.samplers.ddim import DDIM
 from klip_jax.types import Reducer
 
 SHAPE = (4, 4, 1)
@@ -27,38 +28,37 @@ class Breaking:
 
     bad: jax.Array
 
-    def __call__(self, x, sigma, *, key=None):
+    def __call__(self, x, sigma):
         x0 = x / (1 + sigma**2)
         return jnp.where(sigma == self.bad, jnp.nan, x0)
+
+    def variance(self, sigma):
+        return sigma**2 / (1 + sigma**2)
 
 
 FINE = Breaking(jnp.float32(-1.0))
 
 
 def draw(key, sigmas=SIGMAS, denoiser=FINE, reducer=None):
-    sampler, likelihood = ancestral(), NoMeasurement()
-    return sample(
-        key, sampler, denoiser, likelihood, jnp.asarray(sigmas), SHAPE, reducer
-    )
+    sigmas = jnp.asarray(sigmas)
+    return sample(key, Ancestral(), denoiser, sigmas, SHAPE, reducer=reducer)
 
 
 def test_scan_is_a_loop():
-    key, sampler = jax.random.key(0), ancestral()
-    x = sampler.init(jax.random.fold_in(key, 0), SHAPE, SIGMAS[0])
-    for i, levels in enumerate(itertools.pairwise(SIGMAS)):
+    key, sampler = jax.random.key(0), Ancestral()
+    x = sampler.init(jax.random.fold_in(key, 0), SHAPE, jnp.asarray(SIGMAS)[0])
+    for i, levels in enumerate(itertools.pairwise(jnp.asarray(SIGMAS))):
         key_step = jax.random.fold_in(key, i + 1)
-        x, _ = sampler.step(key_step, x, FINE, NoMeasurement(), *levels)
+        x, _ = sampler.step(key_step, x, FINE, NoGuidance(), None, *levels)
     np.testing.assert_allclose(draw(key).x, x, atol=1e-6)
 
 
 def test_a_chain_can_start_where_one_wants():
     # Two halves of a chain, the second from where the first ended.
-    key, sampler, cut = jax.random.key(7), ddim(), 4
+    key, sampler, cut = jax.random.key(7), DDIM(), 4
 
     def run(sigmas, **start):
-        sigmas = jnp.asarray(sigmas)
-        nothing = NoMeasurement()
-        return sample(key, sampler, FINE, nothing, sigmas, SHAPE, **start).x
+        return sample(key, sampler, FINE, jnp.asarray(sigmas), SHAPE, **start).x
 
     middle = run(SIGMAS[: cut + 1])
     np.testing.assert_allclose(run(SIGMAS[cut:], start=middle), run(SIGMAS), atol=1e-6)
@@ -112,13 +112,55 @@ def test_result_follows_the_dtype(x64):
     for prior, dtype in ((single, jnp.float32), (bed.prior, jnp.float64)):
         chain = sample(
             jax.random.key(6),
-            ancestral(),
+            Ancestral(),
             prior,
-            NoMeasurement(),
             jnp.asarray(SIGMAS, dtype),
             bed.shape,
         )
         assert chain.x.dtype == dtype
+
+
+def test_reducers_see_every_state():
+    # x of a step is where it starts from, x of the next where it ended.
+    states = Reducer(
+        lambda shape: (jnp.int32(0), jnp.zeros((len(SIGMAS) - 1, *shape))),
+        lambda acc, info: (acc[0] + 1, acc[1].at[acc[0]].set(info.x)),
+        lambda acc: acc[1],
+    )
+    key, sampler = jax.random.key(8), Ancestral()
+    x = draw(key, reducer=states).reduced
+    np.testing.assert_allclose(
+        x[0], sampler.init(jax.random.fold_in(key, 0), SHAPE, 20.0)
+    )
+    levels = jnp.asarray(SIGMAS)[3:5]
+    after, _ = sampler.step(
+        jax.random.fold_in(key, 4), x[3], FINE, NoGuidance(), None, *levels
+    )
+    np.testing.assert_allclose(x[4], after, atol=1e-6)
+
+
+def test_a_scan_without_a_guidance_changes_nothing():
+    key, scan = jax.random.key(9), beds.white(16, 2).scan
+    given = key, Ancestral(), FINE, jnp.asarray(SIGMAS), SHAPE
+    np.testing.assert_array_equal(sample(*given, scan=scan).x, sample(*given).x)
+
+
+def test_settings_of_samplers_and_guidance_do_not_recompile():
+    bed = beds.white(16, 5)
+    bed = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), bed)
+
+    @jax.jit
+    def run(sampler, guidance, scan):
+        key, sigmas = jax.random.key(10), jnp.asarray(SIGMAS)
+        given = dict(guidance=guidance, scan=scan)
+        return sample(key, sampler, bed.prior, sigmas, bed.shape, **given).x
+
+    found = [
+        run(Ancestral(eta), ConditionalGaussian(inflation), bed.scan)
+        for eta, inflation in ((1.0, 1.0), (0.5, 1.0), (1.0, 2.0))
+    ]
+    assert run._cache_size() == 1
+    assert all(jnp.abs(found[0] - other).max() > 1e-3 for other in found[1:])
 
 
 @pytest.mark.slow
@@ -131,7 +173,7 @@ def test_memory_does_not_grow_with_the_steps():
     def chains(keys, prior, sigmas):
         return jax.vmap(
             lambda key: sample(
-                key, ancestral(), prior, NoMeasurement(), sigmas, (32, 32, 1), path_kl()
+                key, Ancestral(), prior, sigmas, (32, 32, 1), reducer=path_kl()
             )
         )(keys)
 

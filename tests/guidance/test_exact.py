@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax.guidance.base import NoMeasurement
+from klip_jax.guidance.guided import Guided
+from klip_jax.guidance.none import NoGuidance
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -14,7 +15,7 @@ def test_score_is_the_dense_formula(sigma):
     # J^T A^T (A C A^T + s^2)^-1 (y - A D), C = sigma^2 J.
     bed = beds.g16()
     u = bed.posterior.sample(jax.random.key(0)) + sigma
-    x0, score = bed.exact().score(bed.prior, u, sigma)
+    x0, score = bed.exact().score(bed.prior, bed.scan, u, sigma)
     covariance, a = np.asarray(bed.prior.covariance), np.asarray(bed.matrix)
     jacobian = covariance @ np.linalg.inv(covariance + sigma**2 * np.eye(16))
     gram = sigma**2 * a @ jacobian @ a.T + bed.noise_std**2 * np.eye(8)
@@ -43,7 +44,7 @@ def test_score_of_a_mixture_is_the_gradient_of_the_evidence(sigma):
         prior += bed.prior.log_weights
         return jax.nn.logsumexp(prior + data) - jax.nn.logsumexp(prior)
 
-    _, score = bed.exact().score(bed.prior, u, sigma)
+    _, score = bed.exact().score(bed.prior, bed.scan, u, sigma)
     expected = jax.jit(jax.grad(log_evidence))(u)
     np.testing.assert_allclose(score, expected, atol=1e-8)
 
@@ -51,19 +52,44 @@ def test_score_of_a_mixture_is_the_gradient_of_the_evidence(sigma):
 def test_nothing_measured_is_no_score():
     bed = beds.g16()
     u = bed.prior.sample(jax.random.key(2))
-    x0, score = NoMeasurement().score(bed.prior, u, 0.3)
+    x0, score = NoGuidance().score(bed.prior, None, u, 0.3)
     np.testing.assert_array_equal(x0, bed.prior(u, 0.3))
     assert not score.any()
 
 
-def test_likelihood_is_an_argument_of_jit():
+def test_guidance_and_scan_are_arguments_of_jit():
     bed = beds.g16()
     u = bed.prior.sample(jax.random.key(3))
-    run = jax.jit(lambda likelihood, prior, u: likelihood.score(prior, u, 0.3))
+    run = jax.jit(lambda guidance, prior, scan: guidance.score(prior, scan, u, 0.3))
     other = bed._replace(y=bed.y + 1)
     for b in (bed, other):
         for found, expected in zip(
-            run(b.exact(), b.prior, u), b.exact().score(b.prior, u, 0.3), strict=True
+            run(b.exact(), b.prior, b.scan),
+            b.exact().score(b.prior, b.scan, u, 0.3),
+            strict=True,
         ):
             np.testing.assert_allclose(found, expected, atol=1e-10)
     assert run._cache_size() == 1
+
+
+def test_guided_by_the_exact_score_is_the_posterior():
+    bed = beds.g16()
+    u = bed.prior.sample(jax.random.key(4))
+    guided = Guided(bed.prior, bed.exact(), bed.scan)
+    np.testing.assert_allclose(guided(u, 0.3), bed.posterior(u, 0.3), 1e-12)
+    np.testing.assert_array_equal(guided.variance(0.3), bed.prior.variance(0.3))
+
+
+def test_guided_twice_is_guided_by_both():
+    # Two independent scans of one image: scores add up, in either order.
+    bed = beds.white()
+    other = bed._replace(matrix=bed.matrix[:2] + 1, y=bed.y[:2])
+    u = bed.prior.sample(jax.random.key(5))
+    both = [
+        Guided(Guided(bed.prior, one.exact(), one.scan), NoGuidance(), None)(u, 0.3)
+        - bed.prior(u, 0.3)
+        for one in (bed, other)
+    ]
+    first = bed.exact().score(bed.prior, bed.scan, u, 0.3)[1]
+    second = other.exact().score(bed.prior, other.scan, u, 0.3)[1]
+    np.testing.assert_allclose(sum(both), 0.3**2 * (first + second), atol=1e-12)

@@ -7,6 +7,7 @@ import pytest
 from klip_jax import kl, sde
 from klip_jax.guidance.pigdm import PiGDM
 from klip_jax.guidance.trace_covariance import TraceCovariance
+from klip_jax.scan import data_score
 
 pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
 
@@ -18,7 +19,7 @@ AT = [0, 2, 3, 4, 5, 6, 7, 9]
 
 def test_integrand_of_the_theory():
     bed = beds.g16()
-    exact_trace = bed.measured(TraceCovariance, probes=0)
+    exact_trace = TraceCovariance(probes=0)
 
     @jax.jit
     def total(sigma):
@@ -35,21 +36,23 @@ def test_integrand_of_the_theory():
 def test_equals_pigdm_on_a_gaussian_and_the_truth_on_a_white_one(sigma):
     bed = beds.g16()
     u = bed.prior.sample(jax.random.key(0))
-    found = bed.measured(TraceCovariance, probes=0).score(bed.prior, u, sigma)
-    expected = bed.measured(PiGDM).score(bed.prior, u, sigma)
+    found = TraceCovariance(probes=0).score(bed.prior, bed.scan, u, sigma)
+    expected = PiGDM().score(bed.prior, bed.scan, u, sigma)
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
     # tr J = d v / sigma^2 for any signs, if J is a multiple of the identity.
     bed = beds.white()
     u = bed.prior.sample(jax.random.key(1))
-    found = bed.measured(TraceCovariance, probes=1).score(bed.prior, u, sigma)
-    np.testing.assert_allclose(found[1], bed.exact().score(bed.prior, u, sigma)[1])
+    found = TraceCovariance(probes=1).score(bed.prior, bed.scan, u, sigma)
+    np.testing.assert_allclose(
+        found[1], bed.exact().score(bed.prior, bed.scan, u, sigma)[1]
+    )
 
 
 def test_variance_of_a_mixture_is_that_of_this_image():
     # tr Cov(x0 | u) = sum rho tr C_k + sum rho |D_k - D|^2, unlike `prior.variance`.
     bed, sigma = beds.m16(), 0.7
     u = jnp.linspace(-1.5, 1.5, 16).reshape(bed.shape)
-    likelihood = bed.measured(TraceCovariance, probes=0)
+    guidance = TraceCovariance(probes=0)
 
     @jax.jit
     def both(prior):
@@ -60,8 +63,8 @@ def test_variance_of_a_mixture_is_that_of_this_image():
         between = jnp.sum((means - prior(u, sigma)) ** 2, (1, 2, 3))
         variance = rho @ (within + between) / 16
         x0, pullback = jax.vjp(lambda u: prior(u, sigma), u)
-        shift = likelihood.conditional_shift(x0, variance) / variance
-        return likelihood.score(prior, u, sigma)[1], pullback(shift)[0]
+        gradient = data_score(bed.scan, x0, variance)
+        return guidance.score(prior, bed.scan, u, sigma)[1], pullback(gradient)[0]
 
     np.testing.assert_allclose(*both(bed.prior), 1e-8)
 
@@ -75,16 +78,16 @@ def test_probes_are_the_signs_of_the_seed():
     )
     z = jax.random.rademacher(jax.random.key(5), (4, 16), jnp.float64)
     variance = sigma**2 * jnp.einsum("pi,ij,pj->", z, j, z) / 4 / 16
-    likelihood = bed.measured(TraceCovariance, probes=4, seed=5)
-    x0, found = likelihood.score(bed.prior, u, sigma)
-    shift = likelihood.conditional_shift(x0, variance) / variance
-    np.testing.assert_allclose(found.ravel(), j @ shift.ravel(), 1e-8)
+    guidance = TraceCovariance(probes=4, seed=5)
+    x0, found = guidance.score(bed.prior, bed.scan, u, sigma)
+    gradient = data_score(bed.scan, x0, variance)
+    np.testing.assert_allclose(found.ravel(), j @ gradient.ravel(), 1e-8)
 
 
 def test_a_network_that_is_no_denoiser_gives_no_negative_variance():
     bed = beds.white()
     u, bad = bed.prior.sample(jax.random.key(4)), lambda x, sigma: -x
-    found = bed.measured(TraceCovariance).score(bad, u, 0.3)
+    found = TraceCovariance().score(bad, bed.scan, u, 0.3)
     # v = 0: the score of DPS, through J = -I.
     data = bed.matrix.T @ (bed.y + bed.matrix @ u.ravel()) / bed.noise_std**2
     np.testing.assert_allclose(found[1].ravel(), -data)
@@ -92,4 +95,4 @@ def test_a_network_that_is_no_denoiser_gives_no_negative_variance():
 
 def test_wrong_settings_are_refused():
     with pytest.raises(ValueError, match="probes=-1"):
-        beds.white().measured(TraceCovariance, probes=-1)
+        TraceCovariance(probes=-1)

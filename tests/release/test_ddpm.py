@@ -3,29 +3,33 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax.guidance.base import Measured, NoMeasurement
+from klip_jax.guidance.none import NoGuidance
 from klip_jax.operators.blur import GaussianBlur
 from klip_jax.operators.mask import Half
 from klip_jax.priors.analytic import Gaussian
+from klip_jax.priors.function import prior
 from klip_jax.release import ddpm
 from klip_jax.sample import sample
-from klip_jax.samplers.ancestral import ancestral
+from klip_jax.samplers.ancestral import Ancestral
+from klip_jax.scan import residual
+from klip_jax.types import Scan
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE = (4, 4, 1)
 PRIOR = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(16), jnp.full(16, 0.25))
-LIKELIHOOD = Measured(Half(SHAPE), jnp.linspace(0.0, 1.0, 8)[:, None], jnp.float32(1))
+SCAN = Scan(Half(SHAPE), jnp.linspace(0.0, 1.0, 8)[:, None], 1.0)
+GIVEN = PRIOR, NoGuidance(), SCAN
 KEY, SIGMA, NEXT = jax.random.key(0), jnp.float32(0.6), jnp.float32(0.4)
 
 
 def test_it_is_an_ancestral_step_and_a_move_to_the_data():
     x = 0.5 + 0.6 * jax.random.normal(jax.random.key(1), SHAPE)
-    found, info = ddpm.ddpm(0.2).step(KEY, x, PRIOR, LIKELIHOOD, SIGMA, NEXT)
-    plain, its = ancestral().step(KEY, x, PRIOR, NoMeasurement(), SIGMA, NEXT)
+    found, info = ddpm.DDPM(0.2).step(KEY, x, *GIVEN, SIGMA, NEXT)
+    plain, its = Ancestral().step(KEY, x, *GIVEN, SIGMA, NEXT)
     np.testing.assert_allclose(found, plain + info.shift, atol=1e-6)
     np.testing.assert_allclose(info.noise_var, its.noise_var, rtol=1e-6)
-    residual = LIKELIHOOD.residual(info.x0)
-    along = LIKELIHOOD.operator.adjoint(residual) / jnp.linalg.norm(residual)
+    r = residual(SCAN, info.x0)
+    along = SCAN.operator.adjoint(r) / jnp.linalg.norm(r)
     length = 0.2 / 2 * (1 + 4 * SIGMA**2)
     np.testing.assert_allclose(info.shift, length * along, rtol=1e-5)
 
@@ -33,20 +37,19 @@ def test_it_is_an_ancestral_step_and_a_move_to_the_data():
 def test_clipping_keeps_the_estimate_in_range():
     x = 0.5 + 3 * jax.random.normal(jax.random.key(1), SHAPE)
     last = (SIGMA, jnp.float32(0))  # it returns the estimate itself
-    free, _ = ddpm.ddpm(5.0).step(KEY, x, PRIOR, LIKELIHOOD, *last)
-    found, _ = ddpm.ddpm(5.0, clip=True).step(KEY, x, PRIOR, LIKELIHOOD, *last)
+    free, _ = ddpm.DDPM(5.0).step(KEY, x, *GIVEN, *last)
+    found, _ = ddpm.DDPM(5.0, clip=True).step(KEY, x, *GIVEN, *last)
     assert float(jnp.ptp(free)) > 1.5
     np.testing.assert_allclose(found, jnp.clip(free, 0, 1), atol=1e-6)
 
 
 def chains(n, start, batch_axis):
     """Return the last images of samples start .. start + n - 1."""
-    sampler = ddpm.ddpm(clip=True, batch_axis=batch_axis)
+    sampler = ddpm.DDPM(clip=True, batch_axis=batch_axis)
 
     def one(i):
         key = jax.random.fold_in(KEY, i)
-        levels = ddpm.levels(5)
-        return sample(key, sampler, PRIOR, LIKELIHOOD, levels, SHAPE).x
+        return sample(key, sampler, PRIOR, ddpm.levels(5), SHAPE, scan=SCAN).x
 
     return jax.vmap(one, axis_name="batch")(start + jnp.arange(n))
 
@@ -74,7 +77,7 @@ def test_levels_are_those_of_the_training():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: ddpm.ddpm(0.0), "zeta=0.0"),
+        (lambda: ddpm.DDPM(0.0), "zeta=0.0"),
         (lambda: ddpm.levels(0), "steps=0"),
         (lambda: ddpm.levels(1001), "steps=1001"),
     ],
@@ -92,16 +95,15 @@ def test_chain_of_the_release(shared_data):
     y = (kept["y"][0] + 1) / 2
     image = kept["img_uint8"] / np.float32(255)
     np.testing.assert_allclose(operator(image), y, atol=1e-6)
-    likelihood = Measured(operator, y, jnp.float32(1))
+    sampler, scan = ddpm.DDPM(clip=True, batch_axis="samples"), Scan(operator, y, 1.0)
     sigmas, g = ddpm.levels(100, kept["betas"]), ddpm.training_g(kept["betas"])
 
     def step(x, inputs):
         outputs, *levels = inputs
 
         def one(x, z, output):
-            denoiser = lambda x, sigma: x - sigma * output  # noqa: E731
-            settings = dict(clip=True, batch_axis="samples")
-            return ddpm.move(z, x, denoiser, likelihood, *levels, **settings)
+            denoiser = prior(lambda x, sigma: x - sigma * output)
+            return sampler.move(z, x, denoiser, scan, *levels)
 
         noise = kept["variance_noise_const"]
         x, info = jax.vmap(one, axis_name="samples")(x, noise, outputs)

@@ -4,11 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax.guidance.base import Measured
 from klip_jax.operators.mask import Half
 from klip_jax.priors.patches import Patches
 from klip_jax.release import padis
 from klip_jax.sample import sample
+from klip_jax.scan import residual
+from klip_jax.types import Scan
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE = (6, 6, 1)
@@ -21,7 +22,7 @@ class MeanNet(nn.Module):
 
 
 PRIOR = Patches({}, MeanNet(), patch=4, pad=2)
-LIKELIHOOD = Measured(Half(SHAPE), jnp.ones((18, 1)), jnp.float32(1))
+SCAN = Scan(Half(SHAPE), jnp.ones((18, 1)), 1.0)
 KEY, SIGMA = jax.random.key(0), jnp.float32(0.6)
 
 
@@ -34,14 +35,14 @@ def canvas_and_noises():
 def test_a_step_is_langevin_and_a_move_down_the_residual():
     x, noises = canvas_and_noises()
     offsets = jnp.array([[0, 1], [1, 0]])
-    found, info = padis.move(offsets, noises, x, PRIOR, LIKELIHOOD, SIGMA)
+    found, info = padis.PaDIS(pad=2).move(offsets, noises, x, PRIOR, SCAN, SIGMA)
 
     shift = 0
     for offset, z in zip(offsets, noises, strict=True):
 
         def misfit(x, offset=offset):
             x0 = PRIOR.denoise_canvas(x, SIGMA, offset)[2:-2, 2:-2]
-            return jnp.linalg.norm(LIKELIHOOD.residual(x0))
+            return jnp.linalg.norm(residual(SCAN, x0))
 
         u = -0.3 * jax.grad(misfit)(x)
         score = (PRIOR.denoise_canvas(x, SIGMA, offset) - x) / SIGMA**2
@@ -54,9 +55,9 @@ def test_a_step_is_langevin_and_a_move_down_the_residual():
 
 def test_recording_adds_a_rounding_error_only():
     x, noises = canvas_and_noises()
-    given = jnp.zeros((2, 2), int), noises, 1000 + x, PRIOR, LIKELIHOOD, SIGMA
-    found, info = padis.move(*given)
-    same, recorded = padis.move(*given, as_recorded=True)
+    given = jnp.zeros((2, 2), int), noises, 1000 + x, PRIOR, SCAN, SIGMA
+    found, info = padis.PaDIS(pad=2).move(*given)
+    same, recorded = padis.PaDIS(pad=2, as_recorded=True).move(*given)
     np.testing.assert_array_equal(found, same)
     gap = jnp.abs(info.shift - recorded.shift).max()
     assert 1e-6 < gap < 1e-3
@@ -68,8 +69,8 @@ def test_samples_do_not_depend_on_their_batch():
 
     def chains(n, start):
         def one(i):
-            key, sampler = jax.random.fold_in(KEY, i), padis.padis(pad=2, steps=2)
-            return sample(key, sampler, PRIOR, LIKELIHOOD, levels, SHAPE).x
+            key, sampler = jax.random.fold_in(KEY, i), padis.PaDIS(pad=2, steps=2)
+            return sample(key, sampler, PRIOR, levels, SHAPE, scan=SCAN).x
 
         return jax.vmap(one)(start + jnp.arange(n))
 
@@ -82,4 +83,4 @@ def test_samples_do_not_depend_on_their_batch():
 @pytest.mark.parametrize("settings", [dict(pad=0), dict(zeta=0.0), dict(steps=0)])
 def test_wrong_settings_are_refused(settings):
     with pytest.raises(ValueError, match="must be positive"):
-        padis.padis(**settings)
+        padis.PaDIS(**settings)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax import kl, metrics
+from klip_jax import blocks, metrics
 from klip_jax.release.scoring import klip_reference
 from klip_jax.types import StepInfo
 
@@ -14,7 +14,7 @@ def fold(shifts, reducer, axis=None):
     def one(shifts):
         def step(acc, inputs):
             sigma, shift = inputs
-            info = StepInfo(sigma, sigma, shift, shift, sigma)
+            info = StepInfo(sigma, sigma, shift, shift, shift, sigma)
             return reducer.update(acc, info), None
 
         sigmas = jnp.arange(len(shifts), dtype=jnp.float32)
@@ -86,7 +86,7 @@ def test_scores_of_the_release(golden):
     maps = np.asarray(jax.jit(jax.vmap(lambda u: fold(u, reducer)))(updates).mean(1))
     labels, body = golden["labels"] > 1, golden["body"] > 0
     for block in (2, 4, 8):
-        scores = kl.block_sum(maps, block)
+        scores = blocks.block_sum(maps, block)
         expected = golden[f"score_b{block}"]
         np.testing.assert_allclose(scores, expected, rtol=1e-6)
         for regions, name in ((body, ""), (np.ones_like(body), "_nobody")):
@@ -101,6 +101,6 @@ def test_scores_of_the_release(golden):
 
 def test_auroc_between_images_of_the_release(golden):
     ood, own = golden["score_b4"], golden["id_scores_b4"]
-    scores = [kl.top_mean(jnp.asarray(m), 0) for m in (*own, *ood)]
+    scores = [blocks.top_mean(jnp.asarray(m), 0) for m in (*own, *ood)]
     is_ood = np.arange(len(scores)) >= len(own)
     assert metrics.auroc(scores, is_ood) == golden["dataset_auroc_b4"]

@@ -6,6 +6,7 @@ import pytest
 from klip_jax import sde
 from klip_jax.operators.radial import RadialLines
 from klip_jax.priors.analytic import Gaussian
+from klip_jax.priors.function import prior
 from klip_jax.release import song22
 from klip_jax.sample import sample
 
@@ -13,41 +14,41 @@ pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE = (6, 6, 1)
 PRIOR = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(36), jnp.full(36, 0.25))
 OPERATOR = RadialLines(SHAPE, views=4, expansion=2)
-LIKELIHOOD = song22.measured(OPERATOR, OPERATOR(PRIOR.sample(jax.random.key(1))))
+SCAN = song22.measured(OPERATOR, OPERATOR(PRIOR.sample(jax.random.key(1))))
 KEY, SIGMA, NEXT = jax.random.key(0), jnp.float32(0.6), jnp.float32(0.4)
 
 
 def test_projecting_is_replacing_what_is_seen():
     x, z = jax.random.normal(KEY, (2, *SHAPE))
-    found = LIKELIHOOD.project(x, 0.3 * z, 0.8)
-    blend = LIKELIHOOD.y + 0.3 * OPERATOR(z) - OPERATOR(x)
+    found = SCAN.project(x, 0.3 * z, 0.8)
+    blend = SCAN.y + 0.3 * OPERATOR(z) - OPERATOR(x)
     np.testing.assert_allclose(found, 0.8 * OPERATOR.adjoint(blend), atol=1e-6)
 
 
 def test_what_is_recorded_holds_the_fresh_noise():
     x = 0.5 + 0.6 * jax.random.normal(jax.random.key(1), SHAPE)
     noises = jax.random.normal(KEY, (4, *SHAPE))
-    given = x, PRIOR, LIKELIHOOD, SIGMA, NEXT
-    moved, info = song22.move(noises, *given, as_recorded=True)
-    same, without = song22.move(noises, *given)
+    given = x, PRIOR, SCAN, SIGMA, NEXT
+    moved, info = song22.Song22(as_recorded=True).move(noises, *given)
+    same, without = song22.Song22().move(noises, *given)
     np.testing.assert_array_equal(moved, same)
-    expected = LIKELIHOOD.project(x, SIGMA * noises[0], 0.841)
+    expected = SCAN.project(x, SIGMA * noises[0], 0.841)
     np.testing.assert_allclose(info.shift, expected, atol=1e-6)
     silent = noises.at[0].set(0)
-    other = song22.move(silent, *given, as_recorded=True)[1].shift
-    first = LIKELIHOOD.project(x, 0.0, 0.841)
+    other = song22.Song22(as_recorded=True).move(silent, *given)[1].shift
+    first = SCAN.project(x, 0.0, 0.841)
     np.testing.assert_allclose(other, first, atol=1e-6)
     assert jnp.abs(without.shift - first).max() > 1e-3  # and the second projection's
 
 
 def chains(n, start, batch_axis):
     """Return the last images of samples start .. start + n - 1."""
-    sampler = song22.song22(batch_axis=batch_axis)
+    sampler = song22.Song22(batch_axis=batch_axis)
     levels = jnp.append(sde.log_levels(5, 0.01, 128.0)[::-1], 0)
 
     def one(i):
         key = jax.random.fold_in(KEY, i)
-        return sample(key, sampler, PRIOR, LIKELIHOOD, levels, SHAPE).x
+        return sample(key, sampler, PRIOR, levels, SHAPE, scan=SCAN).x
 
     return jax.vmap(one, axis_name="batch")(start + jnp.arange(n))
 
@@ -75,7 +76,7 @@ def test_its_levels_are_those_of_the_even_grid():
 @pytest.mark.parametrize("settings", [dict(coefficient=0.0), dict(snr=0.0)])
 def test_wrong_settings_are_refused(settings):
     with pytest.raises(ValueError, match=r"0\.0: must be"):
-        song22.song22(**settings)
+        song22.Song22(**settings)
 
 
 def test_chain_of_the_release(shared_data):
@@ -88,14 +89,17 @@ def test_chain_of_the_release(shared_data):
     sigmas, following = song22.levels(20)
     g = song22.training_g()
 
+    sampler = song22.Song22(as_recorded=True, batch_axis="samples")
+    scan = song22.measured(operator, known)
+
+    @prior
     def denoiser(x, sigma):
         return x + sigma**2 * (mean - x) / (variance + sigma**2)
 
     @jax.jit
-    def run(likelihood, start, noises):
+    def run(scan, start, noises):
         def one(noises, x, *levels):
-            settings = dict(as_recorded=True, batch_axis="samples")
-            return song22.move(noises, x, denoiser, likelihood, *levels, **settings)
+            return sampler.move(noises, x, denoiser, scan, *levels)
 
         def step(x, inputs):
             noises, *levels = inputs
@@ -104,11 +108,11 @@ def test_chain_of_the_release(shared_data):
             return x, info.shift / g(levels[0])
 
         x, updates = jax.lax.scan(step, 128 * start, (noises, sigmas, following))
-        end = lambda x: song22.finish(x, denoiser, likelihood, sigmas[-1])  # noqa: E731
+        end = lambda x: song22.finish(x, denoiser, scan, jnp.asarray(sigmas)[-1])  # noqa: E731
         return jax.vmap(end)(x), updates
 
     given = (kept[name][..., None] for name in ("prior_noise", "step_noise"))
-    x, updates = run(song22.measured(operator, known), *given)
+    x, updates = run(scan, *given)
     expected = np.moveaxis(kept["normalized_updates"], 2, -1)
     gap = np.abs(updates - expected).max((1, 2, 3, 4))
     assert (gap / np.abs(expected).max((1, 2, 3, 4))).max() <= 1e-4

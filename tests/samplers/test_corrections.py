@@ -6,15 +6,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
+from klip_jax.guidance.none import NoGuidance
 from klip_jax.operators.mask import Half
 from klip_jax.operators.mri import Cartesian
-from klip_jax.samplers.ancestral import ancestral
-from klip_jax.samplers.langevin import langevin
-from klip_jax.samplers.null_space import null_space
-from klip_jax.samplers.predictor_corrector import predictor_corrector
-from klip_jax.samplers.projection import projection
-from klip_jax.samplers.proximal import proximal
+from klip_jax.priors.function import prior
+from klip_jax.samplers.ancestral import Ancestral
+from klip_jax.samplers.langevin import Langevin
+from klip_jax.samplers.null_space import NullSpace
+from klip_jax.samplers.predictor_corrector import PredictorCorrector
+from klip_jax.samplers.projection import Projection
+from klip_jax.samplers.proximal import Proximal
+from klip_jax.scan import residual
+from klip_jax.types import Scan
 
 pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
 KEY, SIGMA, NEXT = jax.random.key(0), np.float64(0.6), np.float64(0.4)
@@ -22,12 +25,12 @@ KEY, SIGMA, NEXT = jax.random.key(0), np.float64(0.6), np.float64(0.4)
 
 def test_predictor_corrector_is_langevin_and_then_ancestral():
     bed = beds.g16()
-    x, exact = bed.prior.mean + 1, bed.exact()
-    both = predictor_corrector(0.3, steps=2)
-    found, info = both.step(KEY, x, bed.prior, exact, SIGMA, NEXT)
+    x, given = bed.prior.mean + 1, (bed.prior, bed.exact(), bed.scan)
+    both = PredictorCorrector(0.3, steps=2)
+    found, info = both.step(KEY, x, *given, SIGMA, NEXT)
     first, second = jax.random.split(KEY)
-    x, one = langevin(0.3, steps=2).step(first, x, bed.prior, exact, SIGMA, SIGMA)
-    x, two = ancestral().step(second, x, bed.prior, exact, SIGMA, NEXT)
+    x, one = Langevin(0.3, steps=2).step(first, x, *given, SIGMA, SIGMA)
+    x, two = Ancestral().step(second, x, *given, SIGMA, NEXT)
     np.testing.assert_allclose(found, x, atol=1e-12)
     np.testing.assert_allclose(info.shift, one.shift + two.shift, atol=1e-12)
     assert info.noise_var == 0
@@ -35,8 +38,8 @@ def test_predictor_corrector_is_langevin_and_then_ancestral():
 
 def test_the_last_langevin_step_returns_the_posterior_mean():
     bed = beds.g16()
-    x, exact = bed.prior.mean + 1, bed.exact()
-    found, info = langevin().step(KEY, x, bed.prior, exact, SIGMA, jnp.float64(0))
+    x, given = bed.prior.mean + 1, (bed.prior, bed.exact(), bed.scan)
+    found, info = Langevin().step(KEY, x, *given, SIGMA, jnp.float64(0))
     np.testing.assert_allclose(found, bed.posterior(x, SIGMA), atol=1e-10)
     assert info.noise_var == 0
 
@@ -44,12 +47,11 @@ def test_the_last_langevin_step_returns_the_posterior_mean():
 def test_null_space_gives_each_direction_the_noise_of_its_level():
     # Own noise and that of y, which enters through dx'/dy: w^2 I for any operator.
     bed = beds.white()
-    likelihood, d = bed.measured(ConditionalGaussian), 8
-    step = null_space().step
+    step, d = NullSpace().step, 8
 
     def of(x, y, key=KEY):
-        given = likelihood.replace(y=y)
-        return step(key, x, bed.prior, given, SIGMA, NEXT)[0].ravel()
+        given = bed.prior, NoGuidance(), bed.scan._replace(y=y)
+        return step(key, x, *given, SIGMA, NEXT)[0].ravel()
 
     n, x = 20_000, bed.prior.mean
     draws = jax.jit(jax.vmap(lambda key: of(x, bed.y, key)))(jax.random.split(KEY, n))
@@ -62,11 +64,11 @@ def test_null_space_gives_each_direction_the_noise_of_its_level():
 def test_null_space_without_noise_takes_what_is_seen_from_y():
     # A x' = k A x + c y in the mean, and the prior's own step in the null space.
     bed = beds.white()._replace(noise_std=1e-5)
-    likelihood, x = bed.measured(ConditionalGaussian), bed.prior.mean + 1
+    x = bed.prior.mean + 1
 
     def mean(x, y):
-        given, levels = likelihood.replace(y=y), (SIGMA, NEXT)
-        x, info = null_space().step(KEY, x, bed.prior, given, *levels)
+        given = bed.prior, NoGuidance(), bed.scan._replace(y=y)
+        x, info = NullSpace().step(KEY, x, *given, SIGMA, NEXT)
         return x.ravel(), info.shift.ravel()
 
     keep = (NEXT / SIGMA) ** 2
@@ -85,19 +87,17 @@ def test_null_space_without_noise_takes_what_is_seen_from_y():
 def test_proximal_estimate_minimises_both_misfits():
     bed, weight = beds.g16(), 2.0
     x = bed.prior.mean + 1
-    likelihood = bed.measured(ConditionalGaussian)
-    found, info = proximal(weight).step(KEY, x, bed.prior, likelihood, SIGMA, 0.0)
+    given = bed.prior, NoGuidance(), bed.scan
+    found, info = Proximal(weight).step(KEY, x, *given, SIGMA, 0.0)
 
     def misfit(x):
-        fit = jnp.sum(likelihood.residual(x) ** 2) / bed.noise_std**2
+        fit = jnp.sum(residual(bed.scan, x) ** 2) / bed.noise_std**2
         return fit + weight * jnp.sum((x - info.x0) ** 2) / SIGMA**2
 
     assert jnp.abs(jax.grad(misfit)(found)).max() < 1e-8 * misfit(x)
     # All of the noise anew: around the same estimate, with variance s'^2.
     z = jax.random.normal(KEY, x.shape)
-    renewed, info = proximal(weight, 1.0).step(
-        KEY, x, bed.prior, likelihood, SIGMA, NEXT
-    )
+    renewed, info = Proximal(weight, 1.0).step(KEY, x, *given, SIGMA, NEXT)
     np.testing.assert_allclose(renewed, found + NEXT * z, atol=1e-9)
     np.testing.assert_allclose(info.noise_var, NEXT**2)
 
@@ -109,10 +109,8 @@ def test_projection_blends_what_is_seen_and_keeps_the_rest(operator, coefficient
     key_x, key_y = jax.random.split(jax.random.key(1))
     x = jax.random.normal(key_x, operator.in_shape)
     y = jax.random.normal(key_y, operator.out_shape)
-    likelihood = ConditionalGaussian(operator, y, jnp.float64(1e-6))
-    found, info = projection(coefficient).step(
-        KEY, x, lambda x, sigma: x, likelihood, SIGMA, 0.0
-    )
+    given = prior(lambda x, sigma: x), NoGuidance(), Scan(operator, y, 1e-6)
+    found, info = Projection(coefficient).step(KEY, x, *given, SIGMA, 0.0)
     z = jax.random.normal(jax.random.split(KEY)[0], x.shape)
     noised = y + SIGMA * operator(z)
     blend = (1 - coefficient) * operator(x) + coefficient * noised
@@ -129,27 +127,26 @@ def test_projection_blends_what_is_seen_and_keeps_the_rest(operator, coefficient
 def test_projection_does_not_fit_noise():
     # Far below the noise of y nothing moves.
     bed = beds.g16()
-    likelihood = bed.measured(ConditionalGaussian)
-    x = bed.prior.mean + 1
-    _, info = projection().step(KEY, x, bed.prior, likelihood, 1e-4, 0.5e-4)
+    given = bed.prior, NoGuidance(), bed.scan
+    _, info = Projection().step(KEY, bed.prior.mean + 1, *given, 1e-4, 0.5e-4)
     assert jnp.abs(info.shift).max() < 1e-5
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: langevin(0.0), "size=0.0"),
-        (lambda: langevin(1.5), "size=1.5"),
-        (lambda: langevin(steps=0), "steps=0"),
-        (lambda: predictor_corrector(-0.1), "size=-0.1"),
-        (lambda: predictor_corrector(steps=1.5), "steps=1.5"),
-        (lambda: null_space(0.0), "eta=0.0"),
-        (lambda: null_space(1.1), "eta=1.1"),
-        (lambda: proximal(0.0), "weight=0.0"),
-        (lambda: proximal(zeta=1.2), "zeta=1.2"),
-        (lambda: projection(0.0), "coefficient=0.0"),
-        (lambda: projection(1.2), "coefficient=1.2"),
-        (lambda: projection(eta=-1.0), "eta=-1.0"),
+        (lambda: Langevin(0.0), "size=0.0"),
+        (lambda: Langevin(1.5), "size=1.5"),
+        (lambda: Langevin(steps=0), "steps=0"),
+        (lambda: PredictorCorrector(-0.1), "size=-0.1"),
+        (lambda: PredictorCorrector(steps=1.5), "steps=1.5"),
+        (lambda: NullSpace(0.0), "eta=0.0"),
+        (lambda: NullSpace(1.1), "eta=1.1"),
+        (lambda: Proximal(0.0), "weight=0.0"),
+        (lambda: Proximal(zeta=1.2), "zeta=1.2"),
+        (lambda: Projection(0.0), "coefficient=0.0"),
+        (lambda: Projection(1.2), "coefficient=1.2"),
+        (lambda: Projection(eta=-1.0), "eta=-1.0"),
     ],
 )
 def test_wrong_settings_are_refused(build, message):

@@ -6,26 +6,28 @@ import pytest
 
 from klip_jax import sde
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
+from klip_jax.guidance.pigdm import PiGDM
 from klip_jax.kl import path_kl
 from klip_jax.sample import sample
-from klip_jax.samplers.resampling import resampling
+from klip_jax.samplers.resampling import Resampling
 
 pytestmark = pytest.mark.usefixtures("x64")
+GUIDANCE = ConditionalGaussian()
 
 
 def run(bed, n, n_levels):
     sigmas = jnp.append(sde.log_levels(n_levels, 0.02, 20.0)[::-1], 0.0)
-    likelihood = bed.measured(ConditionalGaussian)
 
     @jax.jit
-    def chains(prior, likelihood, keys):
-        return jax.vmap(
-            lambda key: sample(
-                key, resampling(), prior, likelihood, sigmas, bed.shape, path_kl()
-            )
-        )(keys)
+    def chains(bed, keys):
+        given = dict(guidance=GUIDANCE, scan=bed.scan, reducer=path_kl())
 
-    return chains(bed.prior, likelihood, jax.random.split(jax.random.key(0), n))
+        def one(key):
+            return sample(key, Resampling(), bed.prior, sigmas, bed.shape, **given)
+
+        return jax.vmap(one)(keys)
+
+    return chains(bed, jax.random.split(jax.random.key(0), n))
 
 
 def test_draws_the_exact_posterior_of_a_white_prior():
@@ -44,9 +46,25 @@ def test_draws_the_exact_posterior_of_a_white_prior():
 def test_shift_is_the_move_of_the_conditional_mean():
     bed, sigma = beds.white(), 0.4
     x = bed.prior.sample(jax.random.key(1))
-    _, info = resampling().step(
-        jax.random.key(2), x, bed.prior, bed.measured(ConditionalGaussian), sigma, 0.0
+    _, info = Resampling().step(
+        jax.random.key(2), x, bed.prior, GUIDANCE, bed.scan, sigma, 0.0
     )
     expected = bed.posterior(x, sigma) - bed.prior(x, sigma)
     np.testing.assert_allclose(info.shift, expected, atol=1e-10)
     np.testing.assert_allclose(info.x0, bed.prior(x, sigma), atol=1e-12)
+    np.testing.assert_array_equal(info.x, x)
+
+
+def test_a_guidance_without_draws_is_refused_in_words():
+    bed = beds.white()
+    sigmas = jnp.array([1.0, 0.1, 0.0])
+    with pytest.raises(ValueError, match=r"PiGDM has no draw.*ConditionalGaussian"):
+        sample(
+            jax.random.key(0),
+            Resampling(),
+            bed.prior,
+            sigmas,
+            bed.shape,
+            guidance=PiGDM(),
+            scan=bed.scan,
+        )

@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 
 from klip_jax import sde
-from klip_jax.guidance.base import NoMeasurement
+from klip_jax.guidance.none import NoGuidance
 from klip_jax.guidance.pigdm import PiGDM
 from klip_jax.kl import path_kl
 from klip_jax.priors.analytic import gaussian_kl
 from klip_jax.sample import sample
-from klip_jax.samplers.ancestral import ancestral
-from klip_jax.samplers.ddim import ddim
-from klip_jax.samplers.euler_maruyama import euler_maruyama
-from klip_jax.samplers.heun import heun
+from klip_jax.samplers.ancestral import Ancestral
+from klip_jax.samplers.ddim import DDIM
+from klip_jax.samplers.euler_maruyama import EulerMaruyama
+from klip_jax.samplers.heun import Heun
 
 pytestmark = pytest.mark.usefixtures("x64")
 SAMPLERS = {
-    "ancestral": ancestral(),
-    "Euler-Maruyama": euler_maruyama(),
-    "DDIM": ddim(),
-    "DDIM(.5)": ddim(0.5),
-    "Heun": heun(),
+    "ancestral": Ancestral(),
+    "Euler-Maruyama": EulerMaruyama(),
+    "DDIM": DDIM(),
+    "DDIM(.5)": DDIM(0.5),
+    "Heun": Heun(),
 }
 ORDERS = dict.fromkeys(SAMPLERS, 1) | {"Heun": 2}
 
@@ -46,16 +46,16 @@ def distance(law, target):
 
 @pytest.fixture(scope="module")
 def propagate():
-    return jax.jit(beds.propagate, static_argnums=0)
+    return jax.jit(beds.propagate)
 
 
 @pytest.mark.parametrize("measured", [True, False], ids=["posterior", "prior"])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_output_converges_at_its_order(name, measured, propagate):
     bed, sampler = beds.g16(), SAMPLERS[name]
-    likelihood = bed.exact() if measured else NoMeasurement()
+    guidance = bed.exact() if measured else NoGuidance()
     target = (bed.posterior if measured else bed.prior).noised(0.002)
-    laws = [propagate(sampler, bed, likelihood, levels(n))[0] for n in (100, 200, 400)]
+    laws = [propagate(sampler, bed, guidance, levels(n))[0] for n in (100, 200, 400)]
     # Halving the step divides the error, and so what it changes, by 2^order.
     factor = 2 ** ORDERS[name]
     coarse, fine = (distance(*pair) for pair in itertools.pairwise(laws))
@@ -84,7 +84,7 @@ def test_path_kl_of_less_noise_is_a_multiple_of_the_kl(eta, propagate):
     # The chain of DDIM(eta) tends to an SDE of noise eta^2 and drift (1 + eta^2) / 2.
     bed = beds.g16()
     coarse, fine = (
-        propagate(ddim(eta), bed, bed.exact(), levels(n))[1].sum() for n in (400, 800)
+        propagate(DDIM(eta), bed, bed.exact(), levels(n))[1].sum() for n in (400, 800)
     )
     expected = (1 + eta**2) ** 2 / (4 * eta**2) * beds.G16
     # Richardson's rule removes the first order.
@@ -111,14 +111,14 @@ def test_path_kl_of_the_theory(name, n, expected, propagate):
     ("guided", "path", "output"),
     [
         (lambda bed: bed.exact(), 11.73, 11.33),
-        (lambda bed: bed.measured(PiGDM, prior_var=1.0), 11.90, 9.98),
+        (lambda bed: PiGDM(prior_var=1.0), 11.90, 9.98),
     ],
 )
 def test_path_kl_bounds_the_kl_of_the_outputs(guided, path, output, propagate):
     # T14, n = 200.
     bed, sigmas = beds.g16(), sde.log_levels(200, 0.002, 80.0)[::-1]
-    law, nats = propagate(ancestral(), bed, guided(bed), sigmas)
-    free, _ = propagate(ancestral(), bed, NoMeasurement(), sigmas)
+    law, nats = propagate(Ancestral(), bed, guided(bed), sigmas)
+    free, _ = propagate(Ancestral(), bed, NoGuidance(), sigmas)
     bounded = gaussian_kl(law, free)
     assert nats.sum() >= bounded
     np.testing.assert_allclose([nats.sum(), bounded], [path, output], atol=0.006)
@@ -130,14 +130,15 @@ def test_chains_have_the_propagated_law(sampler, propagate):
     law, nats = propagate(sampler, bed, bed.exact(), sigmas)
 
     @jax.jit
-    def run(likelihood, keys):
-        return jax.vmap(
-            lambda key: sample(
-                key, sampler, bed.prior, likelihood, sigmas, bed.shape, path_kl()
-            )
-        )(keys)
+    def run(bed, keys):
+        given = dict(guidance=bed.exact(), scan=bed.scan, reducer=path_kl())
 
-    chains = run(bed.exact(), jax.random.split(jax.random.key(0), n))
+        def one(key):
+            return sample(key, sampler, bed.prior, sigmas, bed.shape, **given)
+
+        return jax.vmap(one)(keys)
+
+    chains = run(bed, jax.random.split(jax.random.key(0), n))
     centred = chains.x.reshape(n, -1) - law.mean.ravel()
     covariance, spread = law.covariance, jnp.diag(law.covariance)
     assert jnp.all(jnp.abs(centred.mean(0)) <= 4.5 * jnp.sqrt(spread / n))
@@ -152,8 +153,8 @@ def test_ddim_of_unit_noise_is_ancestral_sampling():
     x = 3 * jax.random.normal(key, bed.shape)
     for sigma, sigma_next in ((50.0, 3.0), (0.5, 0.45), (0.01, 0.0)):
         steps = [
-            s.step(key, x, bed.prior, bed.exact(), sigma, sigma_next)
-            for s in (ddim(1.0), ancestral())
+            s.step(key, x, bed.prior, bed.exact(), bed.scan, sigma, sigma_next)
+            for s in (DDIM(1.0), Ancestral())
         ]
         for a, b in zip(*(jax.tree.leaves(s) for s in steps), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
@@ -163,8 +164,14 @@ def test_ancestral_path_kl_is_a_sum_in_the_signal_to_noise_ratio():
     # |shift|^2 / (2 noise_var) = 1/2 (1/s'^2 - 1/s^2) |D_y - D|^2.
     bed, s, s2 = beds.g16(), 0.8, 0.7
     x = bed.prior.sample(jax.random.key(2))
-    _, info = ancestral().step(
-        jax.random.key(3), x, bed.prior, bed.exact(), jnp.float64(s), jnp.float64(s2)
+    _, info = Ancestral().step(
+        jax.random.key(3),
+        x,
+        bed.prior,
+        bed.exact(),
+        bed.scan,
+        jnp.float64(s),
+        jnp.float64(s2),
     )
     difference = bed.posterior(x, s) - bed.prior(x, s)
     expected = 0.5 * (1 / s2**2 - 1 / s**2) * jnp.sum(difference**2, -1)
@@ -174,10 +181,10 @@ def test_ancestral_path_kl_is_a_sum_in_the_signal_to_noise_ratio():
 
 def test_a_step_without_noise_has_no_path_kl(propagate):
     bed, to_zero = beds.g16(), jnp.append(levels(10), 0.0)
-    _, nats = propagate(ddim(), bed, bed.exact(), to_zero)
+    _, nats = propagate(DDIM(), bed, bed.exact(), to_zero)
     assert not nats.any()
-    _, whole = propagate(ancestral(), bed, bed.exact(), to_zero)
-    _, counted = propagate(ancestral(), bed, bed.exact(), to_zero[:-1])
+    _, whole = propagate(Ancestral(), bed, bed.exact(), to_zero)
+    _, counted = propagate(Ancestral(), bed, bed.exact(), to_zero[:-1])
     np.testing.assert_allclose(whole, counted, 1e-12)
 
 
@@ -187,13 +194,19 @@ def test_last_step_returns_the_posterior_mean(sampler):
     bed, sigma = beds.g16(), 0.3
     x = bed.prior.sample(jax.random.key(4))
     found, _ = sampler.step(
-        jax.random.key(5), x, bed.prior, bed.exact(), jnp.float64(sigma), jnp.float64(0)
+        jax.random.key(5),
+        x,
+        bed.prior,
+        bed.exact(),
+        bed.scan,
+        jnp.float64(sigma),
+        jnp.float64(0),
     )
     np.testing.assert_allclose(found, bed.posterior(x, sigma), atol=1e-10)
 
 
 @pytest.mark.parametrize(
-    "build", [lambda: ancestral(-0.1), lambda: ddim(-1.0), lambda: ddim(1.5)]
+    "build", [lambda: Ancestral(-0.1), lambda: DDIM(-1.0), lambda: DDIM(1.5)]
 )
 def test_wrong_settings_are_refused(build):
     with pytest.raises(ValueError, match="eta"):
