@@ -136,7 +136,8 @@ def folders() -> Iterator[pathlib.Path]:
     """Yield the folders in which weights and laws are looked for, in order."""
     yield PACKAGE / "assets"
     yield pathlib.Path("checkpoints")
-    yield PACKAGE.parent / "checkpoints"
+    if (PACKAGE.parent / "checkpoints").is_dir():
+        yield PACKAGE.parent / "checkpoints"
     if home := os.environ.get("KLIP_HOME"):
         yield pathlib.Path(home)
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from klip_jax import hub, training
 from klip_jax.checkpoint import check_finite, check_fit, load_weights, save_weights
@@ -220,12 +219,10 @@ def seen_by_network(
       image_shape: (H, W, C).
     """
 
-    def call(x: Float[jax.Array, "h w c"], sigma: Float[jax.Array, ""]) -> jax.Array:
-        return build("priors", prior, {}, _Tells())(x, sigma)
-
+    told = build("priors", prior, {}, _Tells())
     x = jax.ShapeDtypeStruct(tuple(image_shape), jnp.float32)
     try:
-        jax.eval_shape(call, x, jax.ShapeDtypeStruct((), jnp.float32))
+        jax.eval_shape(told, x, jax.ShapeDtypeStruct((), jnp.float32))
     except _Seen as seen:
         return seen.args[0]
     return tuple(image_shape)

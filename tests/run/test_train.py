@@ -116,7 +116,7 @@ BAD = {
     "net": (dict(train__net__name="vit.ViT"), "nets: no module 'vit'"),
     "net field": (dict(train__net__depth=1), "unet.UNet: .*'depth'"),
     "prior": (dict(train__prior__name="edm.VDM"), "'edm' has no 'VDM'"),
-    "sigma": (dict(train__prior__sigma_data=0.0), "sigma_data must be positive"),
+    "sigma": (dict(train__prior__sigma_data=0.0), "sigma_data=0.0: must be positive"),
     "prior field": (dict(train__prior__sigma=0.5), "edm.EDM: .*'sigma'"),
     "grid": (dict(train__net__fold=16), "16x16 image does not divide .* of 32"),
     "group": (dict(train__data__groups=("cat",)), "no group 'cat'"),
