@@ -1,42 +1,75 @@
-"""The base of every forward operator: y = A x, its adjoint, composition and stacking.
+"""The base of every forward operator: y = A x, its adjoint, and the algebra of them.
 
-A new operator is one file: a class with `__init__` and `__call__`. What it gets here:
+A new operator is one file: a class with `__init__`, which sets `in_shape` and
+`out_shape`, and `__call__`, which applies A. Not a dataclass, because users give views
+and angles while A holds arrays made from them. What it gets here:
 
-- it is a pytree: its arrays (and nested operators) are leaves, the rest is static, so
-  it enters `jit` as an argument;
+- it is a pytree: a field that holds an array or an operator, itself or in a list, tuple
+  or dict, is a child, the rest is static, so it enters `jit` as an argument;
 - `adjoint` is `jax.linear_transpose`, conjugated where y is complex; override it only
   where the automatic one is slow, and let the dot test judge;
 - `solve_gram` is conjugate gradients; override it where A A^T is diagonal or has a
   known eigendecomposition. It is all that exact conditional Gaussians need:
-  x + v A^T (v A A^T + s^2 I)^-1 (y - A x) is the mean of x0 ~ N(x, v I) given y.
+  x + v A^T (v A A^T + s^2 I)^-1 (y - A x) is the mean of x0 ~ N(x, v I) given y;
+- `A @ B`, `A + B`, `c * A`, `A.T` and `stack(A, B)`.
+
+Reference: docs/theory.md, section 8.
 """
 
 import functools
 import math
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.scipy.sparse.linalg import cg
+from jaxtyping import Float, Num
+
+from klip_jax.types import Scalar
 
 
 class Operator:
-    """A linear map from [in_shape] to [out_shape]; subclasses are pytrees."""
+    """A linear map from [in_shape] to [out_shape]; subclasses are pytrees.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from klip_jax.operators.base import Operator
+    >>> from klip_jax.testing import check_operator
+    >>> class Rows(Operator):
+    ...     def __init__(self, in_shape, weights=(1.0,)):
+    ...         self.weights = jnp.asarray(weights)
+    ...         self.in_shape, self.out_shape = in_shape, (in_shape[0],)
+    ...     def __call__(self, x):
+    ...         return (self.weights * x).sum((1, 2))
+    >>> check_operator(Rows((8, 8, 1)), jax.random.key(0))
+    """
 
     in_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
-    out_dtype = jnp.float32
+    out_dtype: Any = jnp.float32
+    __array_ufunc__ = None  # numpy's numbers leave c * A to us
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_pytree_with_keys(cls, cls._flatten, cls._unflatten)
 
-    def __call__(self, x: Array) -> Array:
+    if not TYPE_CHECKING:  # else any attribute would pass the type checker
+
+        def __getattr__(self, name):  # called for what is missing only
+            cls = type(self)
+            why = f"{cls.__name__} has no {name}"
+            if name in ("in_shape", "out_shape"):
+                why += ": set self.in_shape and self.out_shape in __init__"
+            if cls.__base__ is not Operator:
+                why += f"; is super().__init__ of {cls.__base__.__name__} called first?"
+            raise AttributeError(why, name=name, obj=self)
+
+    def __call__(self, x: Num[Array, "..."]) -> Num[Array, "..."]:
         """Apply A to `x` [in_shape]; returns [out_shape]."""
         raise NotImplementedError(f"{type(self).__name__} does not define __call__")
 
-    def adjoint(self, y: Array) -> Array:
+    def adjoint(self, y: Num[Array, "..."]) -> Num[Array, "..."]:
         """Apply the conjugate transpose of A to `y` [out_shape]; returns [in_shape]."""
         x = jax.ShapeDtypeStruct(self.in_shape, jnp.finfo(y.dtype).dtype)
         (x,) = jax.linear_transpose(self.__call__, x)(jnp.conj(y))
@@ -44,19 +77,19 @@ class Operator:
 
     def solve_gram(
         self,
-        r: Array,
-        variance: Array,
-        noise_var: Array,
+        r: Num[Array, "..."],
+        variance: Scalar,
+        noise_var: Scalar,
         *,
         tol: float = 1e-5,
         maxiter: int = 200,
-    ) -> Array:
+    ) -> Num[Array, "..."]:
         """Solve (variance * A A^T + noise_var * I) u = r by conjugate gradients.
 
         Args:
           r: right-hand side [out_shape].
-          variance: scalar > 0, prior variance of each pixel, squared image units.
-          noise_var: scalar > 0, noise variance, squared units of y.
+          variance: > 0, prior variance of each pixel, squared image units.
+          noise_var: > 0, noise variance, squared units of y.
           tol: relative residual at which to stop.
           maxiter: most iterations; 200 reach `tol` where variance |A|^2 / noise_var is
             at most about 1000, and leave errors of 1e-2 at 10,000.
@@ -70,7 +103,7 @@ class Operator:
 
         return cg(gram, r, tol=tol, maxiter=maxiter)[0]
 
-    def naive_inverse(self, y: Array) -> Array:
+    def naive_inverse(self, y: Num[Array, "..."]) -> Num[Array, "..."]:
         """Return a quick picture of `y` [in_shape]: here the adjoint, scaled to fit.
 
         The scale a minimises || y - a A A^T y ||, so that the picture has image units.
@@ -84,14 +117,26 @@ class Operator:
         """Compose: (A @ B)(x) = A(B(x))."""
         return Composition(self, other)
 
+    def __add__(self, other: "Operator") -> "Operator":
+        """Add: (A + B)(x) = A(x) + B(x)."""
+        return _Sum(self, other)
+
+    def __rmul__(self, scale: Any) -> "Operator":
+        """Scale by a real number: (c * A)(x) = c A(x)."""
+        return _Scaled(scale, self)
+
+    @property
+    def T(self) -> "Operator":
+        """The conjugate transpose as an operator: A.T(y) = A.adjoint(y)."""
+        return _Transposed(self)
+
     def _flatten(self):
         fields = dict(vars(self))
-        arrays = (jax.Array, np.ndarray, Operator)
         names = fields.pop("_leaves", None) or tuple(
-            sorted(k for k, value in fields.items() if isinstance(value, arrays))
+            sorted(name for name, value in fields.items() if _holds_arrays(value))
         )
         dynamic = [(jax.tree_util.GetAttrKey(k), fields.pop(k)) for k in names]
-        return dynamic, (names, tuple(sorted(fields.items())))
+        return dynamic, (names, _Static(fields))
 
     @classmethod
     def _unflatten(cls, aux, children):
@@ -100,7 +145,7 @@ class Operator:
         names, static = aux
         op = object.__new__(cls)
         leaves = dict(zip(names, children, strict=True))
-        vars(op).update(dict(static), **leaves, _leaves=names)
+        vars(op).update(static, **leaves, _leaves=names)
         return op
 
 
@@ -125,10 +170,10 @@ class Composition(Operator):
         self.in_shape, self.out_shape = inner.in_shape, outer.out_shape
         self.out_dtype = outer.out_dtype
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Num[Array, "..."]) -> Num[Array, "..."]:
         return self.outer(self.inner(x))
 
-    def adjoint(self, y: Array) -> Array:
+    def adjoint(self, y: Num[Array, "..."]) -> Num[Array, "..."]:
         return self.inner.adjoint(self.outer.adjoint(y))
 
 
@@ -155,21 +200,106 @@ class _Stack(Operator):
     """The rows of `first` above those of `second`."""
 
     def __init__(self, first: Operator, second: Operator):
-        for what in ("in_shape", "out_dtype"):
-            one, other = getattr(first, what), getattr(second, what)
-            if one != other:
-                raise ValueError(
-                    f"cannot stack: {type(first).__name__} has {what} {one} but "
-                    f"{type(second).__name__} has {other}; they must be equal"
-                )
+        _check_equal("stack", first, second, ("in_shape", "out_dtype"))
         self.first, self.second = first, second
         self.in_shape, self.out_dtype = first.in_shape, first.out_dtype
         self.out_shape = (math.prod(first.out_shape) + math.prod(second.out_shape),)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Num[Array, "..."]) -> Num[Array, "..."]:
         return jnp.concatenate([self.first(x).ravel(), self.second(x).ravel()])
 
-    def adjoint(self, y: Array) -> Array:
+    def adjoint(self, y: Num[Array, "..."]) -> Num[Array, "..."]:
         upper, lower = jnp.split(y, [math.prod(self.first.out_shape)])
         upper = self.first.adjoint(upper.reshape(self.first.out_shape))
         return upper + self.second.adjoint(lower.reshape(self.second.out_shape))
+
+
+class _Sum(Operator):
+    """The operator A + B."""
+
+    def __init__(self, first: Operator, second: Operator):
+        _check_equal("add", first, second, ("in_shape", "out_shape", "out_dtype"))
+        self.first, self.second = first, second
+        self.in_shape, self.out_shape = first.in_shape, first.out_shape
+        self.out_dtype = first.out_dtype
+
+    def __call__(self, x: Num[Array, "..."]) -> Num[Array, "..."]:
+        return self.first(x) + self.second(x)
+
+    def adjoint(self, y: Num[Array, "..."]) -> Num[Array, "..."]:
+        return self.first.adjoint(y) + self.second.adjoint(y)
+
+
+class _Scaled(Operator):
+    """The operator c A of a real number c; what A solves exactly, it solves too."""
+
+    def __init__(self, scale: Any, operator: Operator):
+        if jnp.ndim(scale) or jnp.iscomplexobj(scale):
+            raise ValueError(
+                f"cannot scale {type(operator).__name__} by {scale}: must be one real "
+                "number; counts.Diagonal has one for each entry"
+            )
+        self.scale, self.operator = jnp.asarray(scale, float), operator
+        self.in_shape, self.out_shape = operator.in_shape, operator.out_shape
+        self.out_dtype = operator.out_dtype
+
+    def __call__(self, x: Num[Array, "..."]) -> Num[Array, "..."]:
+        return _scale(self.scale, self.operator(x))
+
+    def adjoint(self, y: Num[Array, "..."]) -> Num[Array, "..."]:
+        return _scale(self.scale, self.operator.adjoint(y))
+
+    def solve_gram(
+        self, r: Num[Array, "..."], variance: Scalar, noise_var: Scalar
+    ) -> Num[Array, "..."]:
+        """Solve with A at scale^2 times the variance; see `Operator.solve_gram`."""
+        scale = self.scale.astype(jnp.finfo(r.dtype).dtype)
+        return self.operator.solve_gram(r, scale**2 * variance, noise_var)
+
+    def naive_inverse(self, y: Num[Array, "..."]) -> Num[Array, "..."]:
+        return self.operator.naive_inverse(_scale(1 / self.scale, y))
+
+
+class _Transposed(Operator):
+    """The operator A^H."""
+
+    def __init__(self, operator: Operator):
+        self.operator = operator
+        self.in_shape, self.out_shape = operator.out_shape, operator.in_shape
+
+    def __call__(self, x: Num[Array, "..."]) -> Num[Array, "..."]:
+        return self.operator.adjoint(x)
+
+    def adjoint(self, y: Num[Array, "..."]) -> Num[Array, "..."]:
+        return self.operator(y)
+
+    @property
+    def T(self) -> Operator:
+        """A itself."""
+        return self.operator
+
+
+class _Static(dict):
+    """What decides the program: equal where its fields are, hashed by their names."""
+
+    def __hash__(self):
+        return hash(tuple(sorted(self)))
+
+
+def _holds_arrays(value: Any) -> bool:
+    leaves = jax.tree.leaves(value, is_leaf=lambda node: isinstance(node, Operator))
+    return any(isinstance(leaf, Array | np.ndarray | Operator) for leaf in leaves)
+
+
+def _scale(scale: Float[Array, ""], values: Num[Array, "..."]) -> Num[Array, "..."]:
+    return scale.astype(jnp.finfo(values.dtype).dtype) * values
+
+
+def _check_equal(verb: str, first: Operator, second: Operator, names) -> None:
+    for name in names:
+        one, other = getattr(first, name), getattr(second, name)
+        if one != other:
+            raise ValueError(
+                f"cannot {verb}: {type(first).__name__} has {name} {one} but "
+                f"{type(second).__name__} has {other}; they must be equal"
+            )

@@ -13,9 +13,11 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float, Num
 
 from klip_jax.operators import base_footprints
 from klip_jax.operators.base import Operator
+from klip_jax.types import Image, Scalar
 
 DENSE_ENTRIES = 2**24  # a matrix of up to 64 MiB is held dense
 EXACT_ROWS = 2048  # and A A^T is diagonalised in blocks of up to that many rows
@@ -97,7 +99,7 @@ class Beam(Operator):
 
         return (self.first, self.views), computed
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Image) -> Num[Array, "..."]:
         chex.assert_shape(x, self.in_shape)
         if self.dense:
             y = _matvec(self.matrix.astype(x.dtype), x.ravel())
@@ -105,7 +107,7 @@ class Beam(Operator):
         sizes = dict(taps=self.taps, detectors=self.out_shape[1])
         return base_footprints.project(x[..., 0], *self._held(), **sizes)
 
-    def adjoint(self, y: Array) -> Array:
+    def adjoint(self, y: Num[Array, "..."]) -> Image:
         if self.dense:
             return super().adjoint(y)
         chex.assert_shape(y, self.out_shape)
@@ -115,13 +117,13 @@ class Beam(Operator):
 
     def solve_gram(
         self,
-        r: Array,
-        variance: Array,
-        noise_var: Array,
+        r: Num[Array, "..."],
+        variance: Scalar,
+        noise_var: Scalar,
         *,
         tol: float = 1e-5,
         maxiter: int = 200,
-    ) -> Array:
+    ) -> Num[Array, "..."]:
         """Solve (variance * A A^T + noise_var * I) u = r, exactly if `self.exact`.
 
         Args:
@@ -148,7 +150,7 @@ class Beam(Operator):
         return _unfold(even, odd)
 
 
-def ramp(y: Array) -> Array:
+def ramp(y: Float[Array, "views detectors"]) -> Float[Array, "views detectors"]:
     """Convolve the rows of `y` [views, detectors] with the Ram-Lak filter.
 
         h[0] = 1/4,   h[j odd] = -1/(pi j)^2,   h[j even] = 0

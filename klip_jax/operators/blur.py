@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.fft
 from jax import Array
+from jaxtyping import Num
 
 from klip_jax.operators.base import Operator
+from klip_jax.types import Image, Scalar
 
 BOUNDARIES = ("circular", "zero")
 PATH_POINTS = 4096  # along a motion: 64 for each pixel of a kernel of 64
@@ -41,23 +43,23 @@ class _Blur(Operator):
             transfer = np.fft.rfft2(_wrap(_wrap(kernel, rows).T, columns).T)
         self.transfer = jnp.asarray(transfer[:, :, None])
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Image) -> Num[Array, "..."]:
         chex.assert_shape(x, self.in_shape)
         return self._filter(x, self.transfer)
 
-    def adjoint(self, y: Array) -> Array:
+    def adjoint(self, y: Num[Array, "..."]) -> Image:
         """Apply A^T, the correlation with h, to `y` [H, W, C]; returns [H, W, C]."""
         return self._filter(y, jnp.conj(self.transfer))
 
     def solve_gram(
         self,
-        r: Array,
-        variance: Array,
-        noise_var: Array,
+        r: Num[Array, "..."],
+        variance: Scalar,
+        noise_var: Scalar,
         *,
         tol: float = 1e-5,
         maxiter: int = 200,
-    ) -> Array:
+    ) -> Num[Array, "..."]:
         """Solve (variance * A A^T + noise_var * I) u = r, exactly if circular.
 
         Args:

@@ -2,11 +2,10 @@
 
     n ~ Poisson(I e^(-mu y)),   y' = log(I / n) / mu,   std(y') = 1 / (mu sqrt(n))
 
-(Sauer and Bouman 1993). Methods here know one noise_std; measurements of unequal noise
-are divided by their own, which makes it 1:
+(Sauer and Bouman 1993). A scan takes one noise_std a measurement:
 
     y, std = log_counts(key, operator(x), incident=1e4, attenuation=0.02)
-    whitened, y = Diagonal(operator.out_shape, 1 / std) @ operator, y / std
+    scan = Scan(operator, y, std)
 """
 
 import math
@@ -15,13 +14,15 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float, Num
 
 from klip_jax.operators.base import Operator
+from klip_jax.types import PRNGKey, Scalar
 
 
 def log_counts(
-    key: Array, y: Array, *, incident: float, attenuation: float
-) -> tuple[Array, Array]:
+    key: PRNGKey, y: Float[Array, "*shape"], *, incident: float, attenuation: float
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """Count photons along the line integrals `y` and return the logarithms.
 
     The logarithm overestimates y by about 1 / (2 attenuation n); a bin that counts none
@@ -79,10 +80,12 @@ class Diagonal(Operator):
             )
         self.in_shape = self.out_shape = tuple(in_shape)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Num[Array, "..."]) -> Num[Array, "..."]:
         chex.assert_shape(x, self.in_shape)
         return self.factors.astype(x.dtype) * x
 
-    def solve_gram(self, r: Array, variance: Array, noise_var: Array) -> Array:
+    def solve_gram(
+        self, r: Num[Array, "..."], variance: Scalar, noise_var: Scalar
+    ) -> Num[Array, "..."]:
         """Solve exactly: u = r / (variance * factors^2 + noise_var), [in_shape]."""
         return r / (variance * self.factors.astype(r.dtype) ** 2 + noise_var)

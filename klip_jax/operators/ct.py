@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 from jax import Array
+from jaxtyping import Num
 
 from klip_jax.operators.base_ct import (
     Beam,
@@ -19,6 +20,7 @@ from klip_jax.operators.base_ct import (
     choose_angles,
     ramp,
 )
+from klip_jax.types import Image
 
 
 class ParallelBeam(Beam):
@@ -80,7 +82,7 @@ class ParallelBeam(Beam):
         centre = (right * cos + up * sin) / self.pitch + self.out_shape[1] / 2
         return centre, cos, sin, 1 / self.pitch
 
-    def naive_inverse(self, y: Array) -> Array:
+    def naive_inverse(self, y: Num[Array, "..."]) -> Image:
         """Reconstruct by filtered back-projection with the Ram-Lak filter.
 
             x = dt * A^T (h * y),   h[0] = 1/4, h[j odd] = -1/(pi j)^2, h[j even] = 0

@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import jax.scipy.fft
 import numpy as np
 from jax import Array
+from jaxtyping import Num
 
 from klip_jax.operators.base import Operator
+from klip_jax.types import Image, Scalar
 
 # One program each: outside jit they would be dozens of small ones.
 _dct = jax.jit(functools.partial(jax.scipy.fft.dctn, axes=(0, 1), norm="ortho"))
@@ -66,20 +68,22 @@ class SubsampledDCT(Operator):
         self.in_shape = (height, width, channels)
         self.out_shape = (kept, channels)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Image) -> Num[Array, "..."]:
         chex.assert_shape(x, self.in_shape)
         spectrum = _dct(x).reshape(-1, self.in_shape[-1])
         return spectrum.at[self.coefficients].get(
             mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True
         )
 
-    def adjoint(self, y: Array) -> Array:
+    def adjoint(self, y: Num[Array, "..."]) -> Image:
         """Apply D^T S^T to `y` [kept, C], the rest taken for 0; returns [H, W, C]."""
         height, width, channels = self.in_shape
         spectrum = jnp.zeros((height * width, channels), y.dtype)
         spectrum = spectrum.at[self.coefficients].set(y).reshape(self.in_shape)
         return _idct(spectrum)
 
-    def solve_gram(self, r: Array, variance: Array, noise_var: Array) -> Array:
+    def solve_gram(
+        self, r: Num[Array, "..."], variance: Scalar, noise_var: Scalar
+    ) -> Num[Array, "..."]:
         """Solve exactly: A A^T = I, so u = r / (variance + noise_var), [kept, C]."""
         return r / (variance + noise_var)

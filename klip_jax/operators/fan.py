@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jaxtyping import Num
 
 from klip_jax.operators.base_ct import (
     Beam,
@@ -23,6 +24,7 @@ from klip_jax.operators.base_ct import (
     choose_angles,
     ramp,
 )
+from klip_jax.types import Image
 
 
 class FanBeam(Beam):
@@ -126,7 +128,7 @@ class FanBeam(Beam):
         cos, sin = (cos + sin * tangent) * ray, (sin - cos * tangent) * ray
         return centre, cos, sin, self.magnified / self.pitch / (depth * ray)
 
-    def naive_inverse(self, y: Array) -> Array:
+    def naive_inverse(self, y: Num[Array, "..."]) -> Image:
         """Reconstruct by filtered back-projection with the Ram-Lak filter.
 
             x = dt / a * sum_k (source / depth)^2 (h * w y cos(fan angle))[landing]

@@ -12,10 +12,12 @@ import pathlib
 import chex
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 from jax import Array
-from PIL import Image
+from jaxtyping import Num
 
 from klip_jax.operators.base import Operator
+from klip_jax.types import Image, Scalar
 
 
 class Mask(Operator):
@@ -54,14 +56,16 @@ class Mask(Operator):
         self.in_shape = (height, width, channels)
         self.out_shape = (int(seen.sum()), channels)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Image) -> Num[Array, "..."]:
         chex.assert_shape(x, self.in_shape)
         x = x.reshape(-1, self.in_shape[-1])
         return x.at[self.pixels].get(
             mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True
         )
 
-    def solve_gram(self, r: Array, variance: Array, noise_var: Array) -> Array:
+    def solve_gram(
+        self, r: Num[Array, "..."], variance: Scalar, noise_var: Scalar
+    ) -> Num[Array, "..."]:
         """Solve exactly: S S^T = I, so u = r / (variance + noise_var), [seen, C]."""
         return r / (variance + noise_var)
 
@@ -157,19 +161,19 @@ def _read(path: pathlib.Path) -> np.ndarray:
     try:
         suffix = path.suffix.lower()
         if suffix == ".npy":
-            found = np.load(path, allow_pickle=False)
+            mask = np.load(path, allow_pickle=False)
         elif suffix == ".png":
-            with Image.open(path, formats=["PNG"]) as image:
+            with PIL.Image.open(path, formats=["PNG"]) as image:
                 if image.mode not in ("1", "L", "I;16", "I"):
                     raise ValueError(f"mode {image.mode}; convert it to grey")
-                found = np.asarray(image)
+                mask = np.asarray(image)
         else:
             raise ValueError("must end in .npy or .png; save it as one of them")
     except FileNotFoundError:
         raise
     except (
         *(OSError, ValueError, SyntaxError, EOFError),
-        Image.DecompressionBombError,
+        PIL.Image.DecompressionBombError,
     ) as error:
         raise ValueError(f"{path}: not a mask ({error})") from None
-    return found != 0
+    return mask != 0

@@ -16,8 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Num
 
 from klip_jax.operators.base import Operator
+from klip_jax.types import Image, Scalar
 
 PATTERNS = ("pairs", "random", "equispaced")
 
@@ -68,11 +70,13 @@ class Cartesian(Operator):
         self.in_shape = (height, width, channels)
         self.out_shape = (height, len(lines), 2)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Image) -> Num[Array, "..."]:
         chex.assert_shape(x, self.in_shape)
         return _measure(_scalar(x), self.lines)
 
-    def solve_gram(self, r: Array, variance: Array, noise_var: Array) -> Array:
+    def solve_gram(
+        self, r: Num[Array, "..."], variance: Scalar, noise_var: Scalar
+    ) -> Num[Array, "..."]:
         """Solve exactly: A A^T is I, I / 2 or P of the module's docstring.
 
             u = r / (variance + noise_var)                                 for I
@@ -94,7 +98,7 @@ class Cartesian(Operator):
         solved = hermitian / (variance + noise_var) + (r - hermitian) / noise_var
         return jnp.where(self.paired[:, None], solved, r / (variance / 2 + noise_var))
 
-    def naive_inverse(self, y: Array) -> Array:
+    def naive_inverse(self, y: Num[Array, "..."]) -> Image:
         """Return the zero-filled inverse Fourier transform of `y`; [H, W, 1 or 2].
 
         For real images a missing line is filled with its mirror image where that is
@@ -160,12 +164,12 @@ class MultiCoil(Operator):
         self.in_shape = (height, width, channels)
         self.out_shape = (len(maps), height, self.lines.size, 2)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Image) -> Num[Array, "..."]:
         chex.assert_shape(x, self.in_shape)
         maps = self.sensitivities.astype(jnp.result_type(x.dtype, jnp.complex64))
         return _measure(maps * _scalar(x), self.lines)
 
-    def naive_inverse(self, y: Array) -> Array:
+    def naive_inverse(self, y: Num[Array, "..."]) -> Image:
         """Combine the zero-filled images of the coils; [H, W, 1 or 2].
 
             x = sum_c conj(s_c) F^-1 S^T y_c / sum_c |s_c|^2,   0 where no coil sees

@@ -21,8 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.fft
 from jax import Array
+from jaxtyping import Complex, Num
 
 from klip_jax.operators.base import Operator
+from klip_jax.types import Image
 
 
 class RadialLines(Operator):
@@ -114,14 +116,14 @@ class RadialLines(Operator):
             owner[its] = line
         return np.isin(owner, measured).reshape(self.side, self.side)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Image) -> Num[Array, "..."]:
         chex.assert_shape(x, self.in_shape)
         spectrum = jnp.fft.rfft2(self._place(x[..., 0]))
-        found = spectrum[self.rows, self.columns]
-        both = jnp.stack([found.real, found.imag], -1)
+        seen = spectrum[self.rows, self.columns]
+        both = jnp.stack([seen.real, seen.imag], -1)
         return self.weight.astype(both.dtype) * both
 
-    def normal(self, x: Array) -> Array:
+    def normal(self, x: Image) -> Image:
         """Apply A^T A to `x` [H, W, 1] by a convolution; returns [H, W, 1]."""
         chex.assert_shape(x, self.in_shape)
         spectrum = jnp.fft.rfft2(x, self.grid, axes=(0, 1))
@@ -129,7 +131,9 @@ class RadialLines(Operator):
         height, width, _ = self.in_shape
         return jnp.fft.irfft2(spectrum, self.grid, axes=(0, 1))[:height, :width]
 
-    def from_spectrum(self, spectrum: Array) -> Array:
+    def from_spectrum(
+        self, spectrum: Complex[Array, "side side"]
+    ) -> Num[Array, "cells 2"]:
         """Return the measurements [cells, 2] that a spectrum of the grid holds.
 
         Args:
@@ -137,8 +141,8 @@ class RadialLines(Operator):
             whose centre is at index 0; need not be Hermitian, that part is taken.
         """
         mirrored = spectrum[-self.rows, -self.columns]
-        found = (spectrum[self.rows, self.columns] + jnp.conj(mirrored)) / 2
-        return self.weight * jnp.stack([found.real, found.imag], -1)
+        seen = (spectrum[self.rows, self.columns] + jnp.conj(mirrored)) / 2
+        return self.weight * jnp.stack([seen.real, seen.imag], -1)
 
     def _place(self, image: Array) -> Array:
         """Zero-pad [H, W] to the grid, its centre at index 0, as the lines have it."""

@@ -13,8 +13,10 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Num
 
 from klip_jax.operators.base import Operator
+from klip_jax.types import Image, Scalar
 
 
 class Superresolution(Operator):
@@ -64,15 +66,17 @@ class Superresolution(Operator):
         self.in_shape = (height, width, channels)
         self.out_shape = (len(rows), len(columns), channels)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Image) -> Num[Array, "..."]:
         chex.assert_shape(x, self.in_shape)
         return _multiply(self.rows, x, self.columns)
 
-    def adjoint(self, y: Array) -> Array:
+    def adjoint(self, y: Num[Array, "..."]) -> Image:
         """Apply A^T y = R^T y C to `y` [h, w, C]; returns [H, W, C]."""
         return _multiply(self.rows.T, y, self.columns.T)
 
-    def solve_gram(self, r: Array, variance: Array, noise_var: Array) -> Array:
+    def solve_gram(
+        self, r: Num[Array, "..."], variance: Scalar, noise_var: Scalar
+    ) -> Num[Array, "..."]:
         """Solve exactly in the eigenvectors of R R^T and C C^T.
 
         Args:
@@ -88,7 +92,7 @@ class Superresolution(Operator):
         c = c / (variance * power.astype(r.dtype) + noise_var)
         return _multiply(self.row_basis, c, self.column_basis)
 
-    def naive_inverse(self, y: Array) -> Array:
+    def naive_inverse(self, y: Num[Array, "..."]) -> Image:
         """Return the smallest image that gives `y`, A^T (A A^T)^-1 y; [H, W, C].
 
         For "box" each pixel of y is repeated factor x factor times.
