@@ -230,6 +230,8 @@ def _built(room, key, value, args):
 
 def _check_type(where, parameter, value):
     kind = parameter.annotation
+    if value is None and (parameter.default is None or "None" in str(kind)):
+        return
     if kind not in _PLAIN:
         kind = type(parameter.default)
         # Without the word "int" a default of 1 is a number like others.

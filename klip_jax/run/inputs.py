@@ -49,13 +49,28 @@ class Inputs:
         return len(self.ids)
 
 
-def of_images(images: ImageSet, seed: int, where: str = "data") -> Inputs:
-    """Return the images of a set.
+def checked(images: ImageSet, where: str) -> ImageSet:
+    """Return the same set, whose pixels are checked whenever they are read."""
 
-    Raises:
-      ValueError: if there are none, or two have one name.
-    """
-    check_ids(images.ids, where)
+    def reader(index):
+        found = images.read(index)
+        x, shape = found.images, (len(index), *images.shape)
+        if x.shape != shape:
+            raise ValueError(f"{where}: images {x.shape} were read, not {shape}")
+        # A comparison with NaN is False.
+        bad = np.flatnonzero(~((x >= 0) & (x <= 1)).reshape(len(index), -1).all(1))
+        if bad.size:
+            raise ValueError(
+                f"{where}: image {config.short(images.ids[index[bad[0]]])} has pixels "
+                "that are NaN or outside [0, 1]"
+            )
+        return found
+
+    return dataclasses.replace(images, reader=reader)
+
+
+def of_images(images: ImageSet, seed: int) -> Inputs:
+    """Return the images of a set."""
 
     def read(index):
         found = images.read(index)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from klip_jax import calibration, config, hub
+from klip_jax.data.base import ImageSet
 from klip_jax.posterior import PosteriorSampler
 from klip_jax.run import inputs as inputs_of
 from klip_jax.run import settings as tree
@@ -81,10 +82,11 @@ def prepare(settings: Mapping[str, Any], folder) -> Job:
         computed or written.
     """
     settings = tree.check(settings)
+    sets = _image_sets(settings)  # data are asked for before weights: they are named
     prior, record = hub.load(settings["prior"]["weights"])
     shape = tuple(record["image_shape"])
     scene = _scene(settings, prior, shape)
-    inputs, healthy, digests = _data(settings, scene, shape)
+    inputs, healthy, digests = _inputs(settings, sets, scene, shape)
     detectors = {
         name: build_detector(name, chosen)
         for name, chosen in settings["detectors"].items()
@@ -99,12 +101,11 @@ def prepare(settings: Mapping[str, Any], folder) -> Job:
     fingerprints = _fingerprints(settings, record, scene, detectors)
     laws, law_digest = _shipped(settings, detectors, fingerprints)
     _check_fits(settings, detectors)
-    digests |= {"prior": tree_digest(prior), "reference law": law_digest}
-    if scene.operator is not None:
-        # Numbers of an operator may differ in the last digit between machines; which
-        # pixels or lines it sees may not.
-        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(scene.operator)]
-        digests["operator"] = tree_digest([a for a in leaves if a.dtype.kind in "biu"])
+    digests |= {
+        "prior": tree_digest(prior),
+        "operator": _operator_digest(settings, scene),
+        "reference law": law_digest,
+    }
     job = Job(
         Path(folder),
         settings,
@@ -156,50 +157,79 @@ def _scene(settings, prior, shape) -> Scene:
     return Scene(prior, classifier, operator, float(scan["noise_std"]), posterior)
 
 
-def _data(settings, scene, shape) -> tuple[Inputs, Inputs | None, dict[str, str]]:
-    """Return what is looked at, the healthy images, and the digests of both."""
-    seed, data = settings["seed"], settings["data"]
-    digests = {}
-    if data.get("measurements"):
-        if scene.operator is None:
-            raise ValueError("data.measurements: no scan.operator says what measured")
-        y, ids = inputs_of.load_measurements(data, scene.operator)
-        digests["measurements"] = tree_digest((y, np.array(ids)))
-        inputs = inputs_of.of_measurements(y, ids, seed)
-    else:
-        images, digests["images"] = _images("data", data, shape)
-        inputs = inputs_of.of_images(images, seed)
+def _image_sets(settings) -> dict[str, ImageSet]:
+    """Build the images to look at, unless they were measured, and the healthy ones."""
+    found = {}
+    if not settings["data"].get("measurements"):
+        found["data"] = _image_set("data", settings["data"])
     healthy = settings["calibration"]["healthy"]
-    if healthy is None:
-        return inputs, None, digests
-    images, digests["healthy images"] = _images("calibration.healthy", healthy, shape)
-    if digests["healthy images"] == digests.get("images"):
-        raise ValueError(
-            "calibration.healthy: these are the images that are tested; name others"
-        )
-    if len(images) < 4:
-        raise ValueError(f"calibration.healthy: {len(images)} images; at least 4")
-    found = inputs_of.of_images(images, seed, "calibration.healthy")
-    return inputs, found, digests
+    if healthy is not None:
+        found["calibration.healthy"] = _image_set("calibration.healthy", healthy)
+    return found
 
 
-def _images(where, data, shape):
+def _image_set(where, data) -> ImageSet:
     if not isinstance(data, Mapping):
         raise ValueError(f"{where}={config.short(data)}: give dict(name=..., ...)")
     chosen = {k: v for k, v in data.items() if k != "measurements"}
     images = config.build("data", chosen)
-    if not hasattr(images, "digest") or not hasattr(images, "read"):
+    if not isinstance(images, ImageSet):
         raise ValueError(
             f"{where}: {data['name']} gives {type(images).__name__}, not an ImageSet"
         )
-    if tuple(images.shape) != shape:
-        raise ValueError(
-            f"{where}: the images are {tuple(images.shape)}, the prior is for {shape}; "
-            "give fitting data or --config.prior.weights"
-        )
-    # Every image is read here once, so that a broken one is known before all others
-    # were computed.
-    return images, images.digest()
+    inputs_of.check_ids(images.ids, where)
+    return images
+
+
+def _inputs(settings, sets, scene, shape) -> tuple[Inputs, Inputs | None, dict]:
+    """Return what is looked at, the healthy images, and the digests of both.
+
+    Every image is read here once, so that a broken one is known before all others were
+    computed.
+    """
+    seed, digests = settings["seed"], {}
+    for where, images in sets.items():
+        if tuple(images.shape) != shape:
+            raise ValueError(
+                f"{where}: the images are {tuple(images.shape)}, the prior is for "
+                f"{shape}; give fitting data or --config.prior.weights"
+            )
+        sets[where] = inputs_of.checked(images, where)
+        digests[where] = sets[where].digest()
+    inputs = healthy = None
+    if (images := sets.get("calibration.healthy")) is not None:
+        if digests["calibration.healthy"] == digests.get("data"):
+            raise ValueError(
+                "calibration.healthy: these are the images that are tested; name others"
+            )
+        if len(images) < 4:
+            raise ValueError(f"calibration.healthy: {len(images)} images; at least 4")
+        healthy = inputs_of.of_images(images, seed)
+    if "data" in sets:
+        inputs = inputs_of.of_images(sets["data"], seed)
+    elif scene.operator is None:
+        raise ValueError("data.measurements: no scan.operator says what measured")
+    else:
+        y, ids = inputs_of.load_measurements(settings["data"], scene.operator)
+        digests["measurements"] = tree_digest((y, np.array(ids)))
+        inputs = inputs_of.of_measurements(y, ids, seed)
+    words = {"data": "images", "calibration.healthy": "healthy images"}
+    return inputs, healthy, {words.get(k, k): v for k, v in digests.items()}
+
+
+def _operator_digest(settings, scene) -> str:
+    """Return the digest of what an operator sees, and of the files that it names.
+
+    Numbers of an operator may differ in the last digit between machines; which pixels
+    or lines it sees may not.
+    """
+    if scene.operator is None:
+        return ""
+    chosen = settings["scan"]["operator"]
+    files = file_digests(config.resolve("operators", chosen["name"]), chosen)
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(scene.operator)]
+    whole = tree_digest([a for a in leaves if a.dtype.kind in "biu"])
+    return " ".join([whole, *files.values()])
 
 
 def _fingerprints(settings, record, scene, detectors) -> dict[str, str]:
@@ -209,11 +239,8 @@ def _fingerprints(settings, record, scene, detectors) -> dict[str, str]:
         "seed": settings["seed"],
         "draw_steps": settings["calibration"]["steps"],
         "record": {k: record[k] for k in ("net", "prior")},
+        "operator": _operator_digest(settings, scene),
     }
-    if scene.operator is not None:
-        chosen = settings["scan"]["operator"]
-        target = config.resolve("operators", chosen["name"])
-        shared["files"] = file_digests(target, chosen)
     return {
         name: calibration.fingerprint(
             scene.prior, config.plain({**shared, "detector": described(detector)})

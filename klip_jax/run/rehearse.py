@@ -1,6 +1,7 @@
 """A detector is built, and traced through a whole run, before anything is computed."""
 
 import functools
+import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -123,6 +124,7 @@ def rehearse(
         )
     about = {
         "class": of,
+        "about": (inspect.getdoc(type(detector)) or "").partition("\n")[0].rstrip("."),
         "control": bool(getattr(detector, "control", False)),
         "unit": str(getattr(detector, "unit", "")),
         "network_calls": int(detector.network_calls),

@@ -90,18 +90,32 @@ class Misfit(Detector):
         return Detection(looked.mean(), jnp.full((), jnp.nan), looked)
 
 
-def images(count=10, seed=0, anomalous=True, bad=-1):
+@struct.dataclass
+class Asks(Detector):
+    """For what is not there."""
+
+    what: str = struct.field(pytree_node=False, default="scan")
+
+    @property
+    def needs(self):
+        return (self.what,)
+
+    def look(self, key, given):
+        return given.pikture
+
+
+def images(count=10, seed=0, anomalous=True, bad=-1, side=8, id=""):
     """Return `count` images of the prior, every second with a bright square."""
     rng = np.random.default_rng(seed)
-    x = np.clip(0.5 + 0.1 * rng.standard_normal((count, *SHAPE)), 0, 1)
-    masks = np.zeros((count, 8, 8), bool)
+    x = np.clip(0.5 + 0.1 * rng.standard_normal((count, side, side, 1)), 0, 1)
+    masks = np.zeros((count, side, side), bool)
     if anomalous:
         masks[1::2, 4:8, 0:4] = True
     x = np.where(masks[..., None], np.clip(x + 0.4, 0, 1), x).astype(np.float32)
     if bad >= 0:
         x[bad] = np.nan
     groups = ["lesion" if m.any() else "id" for m in masks]
-    ids = [f"image {i}/ü" for i in range(count)]
+    ids = [id or f"image {i}/ü" for i in range(count)]
     return in_memory(x, ids, groups, masks=masks, eligible=np.ones_like(masks))
 
 
