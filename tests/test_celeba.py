@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from klip_jax.build import build
+from klip_jax.config import build
+from klip_jax.run.store import Store
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "celeba_inpaint.py"
-STEPS = ("samples=3", "steps=2", "levels=2")
+STEPS = ("posterior.samples=3", "posterior.steps=2", "detectors.klip.level_count=2")
 
 
 def run(folder, *arguments):
@@ -58,26 +59,25 @@ def test_what_is_missing_is_said(tmp_path):
     done = run(tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line == (
-        "klip_jax: checkpoints/ddpm_celebahq_256.safetensors: no such weights; train "
-        "them with --mode=train, or convert those of others with --mode=convert"
-    )
+    assert "celeba_hq_256: no such folder; set --config.data.root" in line
+    write_image(tmp_path / "celeba_hq_256")
+    (line,) = run(tmp_path).stderr.splitlines()
+    assert line.startswith("klip_jax: prior.weights='ddpm_celebahq_256': no such wei")
+    assert line.endswith("or convert those of others with --mode=convert")
 
 
 @pytest.mark.slow
 def test_a_folder_in_hugging_face_layout_runs(tmp_path):
     write_model(tmp_path / "model")
     weights = f"--config.prior.weights={tmp_path / 'model'}"
-    done = run(tmp_path, weights)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert "celeba_hq_256: no such folder; set --config.data.root" in line
     write_image(tmp_path / "celeba_hq_256")
-    few = [f"--config.estimator.{setting}" for setting in STEPS]
+    few = [f"--config.{setting}" for setting in STEPS]
     done = run(tmp_path, weights, *few, "--workdir=few")
     assert done.returncode == 0, done.stderr
-    assert "1 to do of 1, 18 network calls each" in done.stdout
-    with np.load(tmp_path / "few/maps/face.npz") as maps:
-        for name in ("heatmap", "mean", "std", "score", "misfit"):
-            assert np.isfinite(maps[name]).all(), name
+    assert "1 to do of 1" in done.stdout
+    store = Store(tmp_path / "few")
+    for name in ("klip/heatmap", "reconstruction/mean", "reconstruction/std"):
+        assert np.isfinite(store.array(name)[:]).all(), name
+    for name in ("score", "misfit"):
+        assert np.isfinite(store.scores([name])[name]).all(), name
     assert (tmp_path / "few/report.html").is_file()

@@ -4,7 +4,7 @@ import copy
 
 import jax
 import numpy as np
-from flax import struct
+from klip_jax import struct
 
 from klip_jax import checkpoint
 from klip_jax.assets.default_config import get_config

@@ -165,3 +165,42 @@ def test_what_is_absent_is_named(grouped):
 def test_scale_must_be_positive(grouped):
     with pytest.raises(ValueError, match=r"data.scale=0"):
         load(grouped, groups=("id",), scale=0)
+
+
+def test_depths_that_would_be_stretched_and_transparency_are_refused(tmp_path):
+    (tmp_path / "set").mkdir()
+    row = b"\0" + bytes(2)
+    (tmp_path / "set/a.png").write_bytes(png(4, 6, 4, 0, row * 6))
+    with pytest.raises(ValueError, match=r"a\.png: a PNG of mode L and 4 bits"):
+        load(tmp_path)
+    Image.fromarray(GREYS[0]).save(tmp_path / "set/a.png", transparency=3)
+    with pytest.raises(ValueError, match=r"a\.png: .*without palette or transparency"):
+        load(tmp_path)
+
+
+def test_names_of_any_language(tmp_path):
+    names = ("schädel (1)", "脑 2", "a.b.c")
+    for name in names:
+        write(tmp_path / f"set/{name}.png", GREYS[0])
+    assert sorted(load(tmp_path).ids) == sorted(names)
+
+
+def test_more_files_than_there_are_is_said(grouped):
+    with pytest.raises(ValueError, match=r"per_group=5, but .*ood has 3 images"):
+        load(grouped, groups=("ood",), per_group=5)
+    with pytest.raises(ValueError, match="per_group=-1"):
+        load(grouped, groups=("ood",), per_group=-1)
+
+
+def test_files_are_read_when_asked_for(grouped):
+    found = folder.load(folder="set", root=str(grouped), groups=("id", "ood"))
+    path = grouped / "set/id/7.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:60])
+    np.testing.assert_allclose(found.read([13]).images[0, ..., 0], 1 - GREYS[1] / 255)
+    with pytest.raises(ValueError, match=r"id/7\.png: not a whole PNG"):
+        found.digest()
+    write(path, GREYS[7])
+    digest = found.digest()
+    write(path, GREYS[8])
+    assert found.digest() != digest

@@ -265,3 +265,45 @@ def test_groups_from_different_files(tmp_path):
     groups["digit"] = ("absent.npz", "images")
     with pytest.raises(FileNotFoundError, match=r"absent\.npz: no such data"):
         npz.load_arrays(groups=groups, root=str(tmp_path))
+
+
+def test_masks_of_labels(tmp_path):
+    labels = np.zeros((2, 8, 8), np.uint8)
+    labels[:, 1:7, 1:7], labels[:, 3:6, 3:6] = 1, 2
+    images = RNG.integers(0, 256, (2, 8, 8), np.uint8)
+    np.savez(tmp_path / "l.npz", a_images=images, a_masks=labels)
+    settings = dict(file="l.npz", root=str(tmp_path), groups=("a",))
+    with pytest.raises(ValueError, match=r"labels 0, 1, 2; say with data\.label"):
+        npz.load(**settings)
+    found = npz.load(**settings, label=2)
+    assert found.masks.sum() == 2 * 9 and found.regions == ("masks",)
+    assert npz.load(**settings, label=2, shrink=2).masks[0].sum() == 3
+
+
+def test_more_images_than_there_are_is_said(grouped):
+    settings = dict(file="data.npz", root=str(grouped.parent), groups=("id",))
+    with pytest.raises(ValueError, match=r"per_group=500, but 'id' of .*has 6 images"):
+        npz.load(**settings, per_group=500)
+    with pytest.raises(ValueError, match="per_group=-1"):
+        npz.load(**settings, per_group=-1)
+
+
+def test_only_what_is_asked_for_is_read(tmp_path):
+    images = RNG.integers(0, 256, (3, 4, 4), np.uint8)
+    other = np.array([None], object)  # would not be read without pickle
+    np.savez(tmp_path / "o.npz", images=images, notes=other, allow_pickle=True)
+    assert len(npz.load(file="o.npz", root=str(tmp_path))) == 3
+    shapes = npz.array_shapes(tmp_path / "o.npz")
+    assert shapes["images"] == (3, 4, 4) and shapes["notes"] == (1,)
+    with pytest.raises(ValueError, match=r"o\.npz: no array 'y'; it has"):
+        npz.read_arrays(tmp_path / "o.npz", ["y"])
+
+
+def test_images_under_the_same_name_are_another_set(grouped):
+    settings = dict(file="data.npz", root=str(grouped.parent), groups=("id", "lesion"))
+    before = npz.load(**settings).digest()
+    with np.load(grouped) as archive:
+        arrays = dict(archive)
+    arrays["lesion_masks"][0, 0, 0] ^= 1
+    np.savez(grouped, **arrays)
+    assert npz.load(**settings).digest() != before

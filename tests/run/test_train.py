@@ -14,6 +14,7 @@ from klip_jax.checkpoint import load_weights
 from klip_jax.config import build
 from klip_jax.priors.edm import EDM
 from klip_jax.run import train
+from klip_jax.run.lease import alone
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
 
@@ -162,3 +163,73 @@ def test_phantoms_are_a_source():
     assert train.as_source(source) is source
     shape = jax.eval_shape(source.draw, source.arrays, jax.random.key(0)).shape
     assert shape == (32, 32, 1)
+
+
+def test_a_prior_without_a_loss_is_refused_before_the_claim(
+    files, tmp_path, monkeypatch
+):
+    (tmp_path / "own_priors.py").write_text(
+        "from klip_jax.priors.edm import EDM\n"
+        "class Frozen(EDM):\n"
+        "    def loss(self, images, key, *, log_mean, log_std):\n"
+        "        raise NotImplementedError('its weights are those of others')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = tiny.settings(files, train__prior__name="own_priors:Frozen")
+    words = "own_priors:Frozen cannot be trained: its weights are those of others"
+    refused(settings, tmp_path, words)
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        dict(name="epsilon.Epsilon", betas=(0.1, 0.2)),
+        dict(name="velocity.Velocity", betas=(0.1, 0.2)),
+        dict(name="score.Score"),
+    ],
+    ids=lambda prior: prior["name"],
+)
+def test_every_parametrisation_trains(files, tmp_path, prior):
+    start = str(files / "weights.safetensors")
+    settings = tiny.settings(files, train__init=start, train__prior=prior)
+    job = train.prepare(settings, tmp_path)
+    assert job.net_shape == tiny.SHAPE and (tmp_path / "config.json").is_file()
+
+
+def test_a_network_of_patches_sees_their_places():
+    prior = dict(name="patches.Patches", patch=8, pad=4)
+    assert train.seen_by_network(prior, (16, 16, 1)) == (8, 8, 3)
+    assert train.seen_by_network(tiny.PRIOR, (16, 16, 2)) == (16, 16, 2)
+    with pytest.raises(ValueError, match="cannot cover a 17x16 image"):
+        train.seen_by_network(prior | dict(pad=1), (17, 16, 1))
+
+
+def test_other_images_under_the_same_name_are_refused(files, tmp_path):
+    start = str(files / "weights.safetensors")
+    for field, what in (("data", "training images"), ("test", "held-out images")):
+        root = tmp_path / field
+        tiny.write_data(root.with_suffix(".npz"))
+        changes = {f"train__{field}__root": str(tmp_path)}
+        changes[f"train__{field}__file"] = f"{field}.npz"
+        settings = tiny.settings(files, train__init=start, **changes)
+        train.prepare(settings, root)
+        tiny.write_data(root.with_suffix(".npz"), 5)
+        with pytest.raises(ValueError, match=f"the same config with other {what}"):
+            train.prepare(settings, root)
+
+
+def test_two_trainings_do_not_share_a_workdir(files, tmp_path, monkeypatch):
+    start = str(files / "weights.safetensors")
+    job = train.prepare(tiny.settings(files, train__init=start), tmp_path)
+    monkeypatch.setattr(training, "train", None)
+    with alone(tmp_path, "train"):
+        with pytest.raises(ValueError, match="another process is at work here"):
+            train.train_prior(job)
+
+
+def test_weights_that_are_not_finite_are_no_start(files, tmp_path):
+    params = tiny.random_params()
+    params["params"]["Conv_0"]["kernel"][:] = np.nan
+    start = tiny.write_weights(tmp_path / "nan.safetensors", params)
+    settings = tiny.settings(files, train__init=str(start))
+    refused(settings, tmp_path, "params/Conv_0/kernel are NaN or infinite")
