@@ -76,7 +76,7 @@ def prior_draw(
 def prior_predictive(
     key: PRNGKey,
     operator: LinearOperator,
-    noise_std: Float[np.ndarray | jax.Array, "..."] | float,
+    noise_std: Float[jax.Array, "..."] | float,
     prior: Denoiser,
     *,
     steps: int = 25,

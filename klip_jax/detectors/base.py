@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypeVar
 
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 from jaxtyping import Float
 
+from klip_jax import struct
 from klip_jax.blocks import block_sum, top_mean
 from klip_jax.filters import pool
 from klip_jax.types import (

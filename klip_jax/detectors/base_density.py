@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jax import Array
 from jaxtyping import Float
 from sklearn.mixture import GaussianMixture
@@ -21,6 +20,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from klip_jax import struct
 from klip_jax.detectors.base import ROUNDING, ZERO
 from klip_jax.types import Scalar
 

@@ -14,10 +14,10 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 from jaxtyping import Float
 
+from klip_jax import struct
 from klip_jax.detectors.base import spread
 from klip_jax.sample import sample
 from klip_jax.samplers.ddim import DDIM

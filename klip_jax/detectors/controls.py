@@ -19,10 +19,10 @@ import math
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 from jaxtyping import Float
 
+from klip_jax import struct
 from klip_jax.detectors.base import (
     MapDetector,
     check_positive,
@@ -68,7 +68,8 @@ class EqualisedIntensity(_Control):
     def look(self, key: PRNGKey, given: Given) -> Heatmap:
         grey = _grey(given)
         rank = jnp.argsort(jnp.argsort(grey.ravel())) / grey.size
-        return rank.reshape(grey.shape).astype(grey.dtype)
+        # Ranks of NaN are numbers; what is not finite must stay so.
+        return rank.reshape(grey.shape) + 0 * grey
 
 
 @struct.dataclass
@@ -76,8 +77,10 @@ class IntensityDistance(_Control):
     """|grey - its median over eligible tissue|; where that is empty, over all."""
 
     def look(self, key: PRNGKey, given: Given) -> Heatmap:
-        grey, tissue = _grey(given), given.eligible
-        tissue = True if tissue is None else jnp.where(tissue.any(), tissue, True)
+        grey, eligible = _grey(given), given.eligible
+        if eligible is None:
+            return jnp.abs(grey - jnp.median(grey))
+        tissue = eligible | ~eligible.any()
         return jnp.abs(grey - jnp.nanmedian(jnp.where(tissue, grey, jnp.nan)))
 
 

@@ -18,15 +18,16 @@ tried are smaller: 50 and 100 components want tens of thousands of images.
 Reference: Heng, Thiery and Soh 2024 (DiffPath); docs/theory.md, section 12.
 """
 
+import dataclasses
 from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jax import Array
 from jaxtyping import Float
 
+from klip_jax import struct
 from klip_jax.detectors.base import Detector, check_increasing, fitted
 from klip_jax.detectors.base_density import Mixture, kernels, mixture
 from klip_jax.posterior import at_null_label
@@ -77,7 +78,7 @@ class DiffPath1D(_Path):
     bandwidth: Scalar = 0.0
 
     def fit(self, looked: Float[Array, "n 6"]) -> Self:
-        return self.replace(law=kernels(speed(looked), self.bandwidth))
+        return dataclasses.replace(self, law=kernels(speed(looked), self.bandwidth))
 
     def judge(self, looked: Float[Array, "6"]) -> Detection:
         score = -fitted(self, self.law).log_prob(speed(looked))
@@ -100,8 +101,9 @@ class DiffPath6D(_Path):
 
     def fit(self, looked: Float[Array, "n 6"]) -> Self:
         """Fit on the host; raises a ValueError where a fold has too few images."""
-        choices = dict(components=self.components, folds=self.folds, seed=self.seed)
-        return self.replace(law=mixture(looked, **choices))
+        counts = self.components
+        law = mixture(looked, components=counts, folds=self.folds, seed=self.seed)
+        return dataclasses.replace(self, law=law)
 
     def judge(self, looked: Float[Array, "6"]) -> Detection:
         score = -fitted(self, self.law).log_prob(looked)

@@ -18,14 +18,14 @@ Reference: Kheirandish, Hong and Fridovich-Keil 2026, section 4, as released;
 docs/theory.md, section 12.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 from jaxtyping import Float
 
+from klip_jax import struct
 from klip_jax.blocks import block_sum, top_mean
 from klip_jax.detectors.base import Detector, check_count, check_positive, scan_of
 from klip_jax.kl import jackknife_stderr
@@ -146,16 +146,26 @@ def maps(
       ValueError: if there are under 2 samples, or so few steps that a window is empty.
     """
     check_count(2, samples=samples)
-    windows = [tuple(round(k * steps / STORED) for k in w) for w in WINDOWS]
-    reducer = _both(*(klip_reference(w, training_g()) for w in windows))
-    factor = 1 / norm(scan.operator)
+    first, last = (
+        klip_reference(
+            (round(k0 * steps / STORED), round(k1 * steps / STORED)), training_g()
+        )
+        for k0, k1 in WINDOWS
+    )
+    factor: Any = 1 / norm(scan.operator)
     scaled = Scan(factor * scan.operator, factor * scan.y, 1.0)
     sampler, shape = DDPM(zeta, clip=True), scan.operator.in_shape
 
     def chain(n):
         key_n, sigmas = jax.random.fold_in(key, n), levels(steps)
         return sample(
-            key_n, sampler, prior, sigmas, shape, scan=scaled, reducer=reducer
+            key_n,
+            sampler,
+            prior,
+            sigmas,
+            shape,
+            scan=scaled,
+            reducer=_both(first, last),
         )
 
     chains = jax.vmap(chain)(jnp.arange(samples))

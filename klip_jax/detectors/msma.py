@@ -15,6 +15,7 @@ Reference: Mahmood, Oliva and Styner 2021 (MSMA); the same 2024 (Spatial-MSMA), 
 2407.00148; docs/theory.md, section 12.
 """
 
+import dataclasses
 import functools
 import math
 from typing import NamedTuple, Self
@@ -22,10 +23,10 @@ from typing import NamedTuple, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jax import Array
 from jaxtyping import Float
 
+from klip_jax import struct
 from klip_jax.blocks import block_sum
 from klip_jax.detectors.base import (
     Detector,
@@ -83,7 +84,7 @@ class MSMA(Detector):
         return jnp.sqrt(_squared_scores(given, self.levels).sum((1, 2)))
 
     def fit(self, looked: Float[Array, "n level_count"]) -> Self:
-        return self.replace(law=fit(looked, ridge=self.ridge))
+        return dataclasses.replace(self, law=fit(looked, ridge=self.ridge))
 
     def judge(self, looked: Float[Array, " level_count"]) -> Detection:
         score = mahalanobis(fitted(self, self.law), looked)
@@ -125,7 +126,7 @@ class BlockMSMA(MapDetector):
 
     def fit(self, looked: Float[Array, "n hb wb level_count"]) -> Self:
         of = fit_positions if self.per_position else fit
-        return self.replace(law=of(looked, ridge=self.ridge))
+        return dataclasses.replace(self, law=of(looked, ridge=self.ridge))
 
     def judge(self, looked: Float[Array, "hb wb level_count"]) -> Detection:
         of = negative_log_likelihood if self.per_position else mahalanobis

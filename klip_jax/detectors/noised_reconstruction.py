@@ -14,14 +14,15 @@ Reference: Wyatt et al. 2022 (AnoDDPM); Graham et al. 2023 (DDPM-OOD); docs/theo
 section 12.
 """
 
+import dataclasses
 from typing import Self
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 from jaxtyping import Float
 
+from klip_jax import struct
 from klip_jax.detectors.base import (
     Detector,
     MapDetector,
@@ -106,7 +107,7 @@ class DDPMOOD(Detector):
         return errors(key, given.picture, prior, levels, **counts)
 
     def fit(self, looked: Float[Array, "n level_count h w"]) -> Self:
-        return self.replace(law=LevelLaw.of(looked))
+        return dataclasses.replace(self, law=LevelLaw.of(looked))
 
     def judge(self, looked: Float[Array, "level_count h w"]) -> Detection:
         """Score the mean over levels and pixels of (e_s - m_s) / d_s."""

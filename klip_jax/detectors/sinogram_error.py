@@ -18,14 +18,15 @@ Reference: Demircan-Tureyen, Lucka and van Leeuwen 2024, arXiv 2411.06308;
 docs/theory.md, section 12.
 """
 
+import dataclasses
 from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 from jaxtyping import Float
 
+from klip_jax import struct
 from klip_jax.detectors.base import (
     Detector,
     check_count,
@@ -102,7 +103,7 @@ class SinogramError(Detector):
         return getattr(both, self.domain)
 
     def fit(self, looked: Float[Array, "n 2 level_count h w"]) -> Self:
-        return self.replace(law=LevelLaw.of(jax.vmap(self._mixed)(looked)))
+        return dataclasses.replace(self, law=LevelLaw.of(jax.vmap(self._mixed)(looked)))
 
     def judge(self, looked: Float[Array, "2 level_count h w"]) -> Detection:
         """Score the mean over levels and pixels of (e_s - m_s) / d_s."""
