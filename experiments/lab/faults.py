@@ -70,7 +70,32 @@ class Named(NamedTuple):
         return whole.replace(self.before, self.after)
 
 
-NAMED: tuple[Named, ...] = ()
+NAMED = (
+    Named(
+        "prior_inflation dropped from the posterior",
+        "klip_jax.guidance.conditional_gaussian",
+        "return self.prior_inflation * denoiser.variance(sigma)",
+        "return denoiser.variance(sigma)",
+    ),
+    Named(
+        "the mask dropped from the region of localization",
+        "klip_jax.report.maps",
+        "getattr(images, name) | masks",
+        "getattr(images, name)",
+    ),
+    Named(
+        '"seed" among the settings that may change',
+        "klip_jax.run.settings",
+        'FREE = ("run",)',
+        'FREE = ("run", "seed")',
+    ),
+    Named(
+        "white noise's share dropped from the filtered term",
+        "klip_jax.kl",
+        "passed = white_noise_passed(filter_width).astype(v.dtype)",
+        "passed = 1.0",
+    ),
+)
 
 
 def mutants(source: str) -> Iterator[Mutant]:
