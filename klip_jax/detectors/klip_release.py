@@ -146,7 +146,7 @@ def maps(
       ValueError: if there are under 2 samples, or so few steps that a window is empty.
     """
     check_count(2, samples=samples)
-    first, last = (
+    first, second = (
         klip_reference(
             (round(k0 * steps / STORED), round(k1 * steps / STORED)), training_g()
         )
@@ -154,19 +154,11 @@ def maps(
     )
     factor: Any = 1 / norm(scan.operator)
     scaled = Scan(factor * scan.operator, factor * scan.y, 1.0)
-    sampler, shape = DDPM(zeta, clip=True), scan.operator.in_shape
 
     def chain(n):
-        key_n, sigmas = jax.random.fold_in(key, n), levels(steps)
-        return sample(
-            key_n,
-            sampler,
-            prior,
-            sigmas,
-            shape,
-            scan=scaled,
-            reducer=_both(first, last),
-        )
+        given = jax.random.fold_in(key, n), DDPM(zeta, clip=True), prior
+        reducer, shape = _both(first, second), scan.operator.in_shape
+        return sample(*given, levels(steps), shape, scan=scaled, reducer=reducer)
 
     chains = jax.vmap(chain)(jnp.arange(samples))
     return Maps(jnp.stack(chains.reduced, 1), chains.x.mean(0))

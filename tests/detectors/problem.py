@@ -34,7 +34,7 @@ def classes() -> dict[str, type[Detector]]:
     """Return every detector that is a public class of a file in the folder, by name."""
     found = {}
     for path in sorted(Path(detectors.__file__).parent.glob("[!_]*.py")):
-        if path.stem.split("_")[0] == "base" or path.stem == "klip":
+        if path.stem.split("_")[0] == "base":
             continue
         module = importlib.import_module(f"klip_jax.detectors.{path.stem}")
         for name, value in vars(module).items():
@@ -64,7 +64,7 @@ def smooth_prior() -> Gaussian:
 
 
 def spots(key, n):
-    """Return n bright spots of a pixel's width [n, 8, 8], nowhere at the edge."""
+    """Return n spots of height 1, a pixel wide [n, 8, 8], nowhere at the edge."""
     centre = jax.random.uniform(key, (2, n, 1, 1), minval=1.5, maxval=5.5)
     rows, columns = jnp.ogrid[:8, :8]
     return jnp.exp(-((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2))
