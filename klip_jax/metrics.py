@@ -28,7 +28,7 @@ Interval: TypeAlias = dict[str, float]
 
 RESAMPLES = 1000
 
-_AT_ONCE = 2**22
+_AT_ONCE = 2**18  # weights at a time: more would not fit into a core's cache
 
 
 def auroc(scores: Num[ArrayLike, " n"], positive: Bool[ArrayLike, " n"]) -> float:
@@ -39,7 +39,7 @@ def auroc(scores: Num[ArrayLike, " n"], positive: Bool[ArrayLike, " n"]) -> floa
       positive: labels.
     """
     scores, positive = np.asarray(scores)[None], np.asarray(positive)[None]
-    return float(_aurocs(scores, positive, np.ones_like(positive))[0])
+    return float(aurocs(scores, positive, np.ones_like(positive))[0])
 
 
 def block_auroc(
@@ -73,9 +73,40 @@ def block_aurocs(
     Raises:
       ValueError: if `block` does not divide H and W.
     """
-    scores = _blocks(heatmaps, block).sum(-1, dtype=np.float64)
-    positive, kept = (_blocks(image, block).any(-1) for image in (masks, regions))
-    return _aurocs(scores, positive, kept)
+    positive, kept = block_any(masks, block), block_any(regions, block)
+    return aurocs(block_sums(heatmaps, block), positive, kept)
+
+
+def block_sums(images: Num[ArrayLike, "n h w"], block: int) -> Float[np.ndarray, "n b"]:
+    """Return the sum of the pixels of each block of each image."""
+    return _blocks(images, block).sum(-1, dtype=np.float64)
+
+
+def block_any(images: Bool[ArrayLike, "n h w"], block: int) -> Bool[np.ndarray, "n b"]:
+    """Return whether any pixel of each block of each image is true."""
+    return _blocks(images, block).any(-1)
+
+
+def aurocs(
+    scores: Num[ArrayLike, "n b"],
+    positive: Bool[ArrayLike, "n b"],
+    kept: Bool[ArrayLike, "n b"],
+) -> Float[np.ndarray, " n"]:
+    """Return the AUROC of each row, of what is kept; NaN if that is of one class.
+
+    Args:
+      scores: finite values; a row with others gives NaN.
+      positive: labels.
+      kept: which of them count.
+    """
+    scores, kept = np.asarray(scores, np.float64), np.asarray(kept)
+    positive = np.asarray(positive) & kept
+    n, m = positive.sum(-1), (kept & ~positive).sum(-1)
+    # What is not kept ranks last, and so does not move the ranks of the others.
+    ranks = stats.rankdata(np.where(kept, scores, np.inf), axis=-1)
+    won = np.sum(np.where(positive, ranks, 0), -1) - n * (n + 1) / 2
+    exists = (n > 0) & (m > 0) & np.isfinite(np.where(kept, scores, 0)).all(-1)
+    return won / np.where(exists, n * m, np.nan)
 
 
 def localization(heatmaps, masks, regions, block: int) -> float:
@@ -136,12 +167,16 @@ def auroc_of(scores: Num[ArrayLike, " n"], is_ood: Bool[ArrayLike, " n"]) -> Sta
     below, upto = (
         np.searchsorted(scores[own], scores[ood], side) for side in ("left", "right")
     )
+    ties = bool((below < upto).any())
 
     def statistic(weights):
         count = np.zeros((len(weights), len(own) + 1))
         np.cumsum(weights[:, own], 1, out=count[:, 1:])
         drawn = weights[:, ood]
-        won = np.sum((count[:, below] + count[:, upto]) * drawn, 1) / 2
+        beaten = count[:, below]
+        if ties:
+            beaten = (beaten + count[:, upto]) / 2
+        won = np.sum(beaten * drawn, 1)
         pairs = drawn.sum(1) * count[:, -1]
         return won / np.where(pairs > 0, pairs, np.nan)
 
@@ -226,18 +261,6 @@ def _weights(clusters, resamples, seed) -> Iterator[np.ndarray]:
         size = min(few, resamples - start)
         drawn = rng.multinomial(n, np.full(n, 1 / n), size=size)
         yield drawn[:, index].astype(np.float64)
-
-
-def _aurocs(scores, positive, kept):
-    """Return the AUROC of each row [R] of `scores` [R, N], where `kept` [R, N]."""
-    scores = scores.astype(np.float64)
-    positive = positive & kept
-    n, m = positive.sum(-1), (kept & ~positive).sum(-1)
-    # What is not kept ranks last, and so does not move the ranks of the others.
-    ranks = stats.rankdata(np.where(kept, scores, np.inf), axis=-1)
-    won = np.sum(np.where(positive, ranks, 0), -1) - n * (n + 1) / 2
-    exists = (n > 0) & (m > 0) & np.isfinite(np.where(kept, scores, 0)).all(-1)
-    return won / np.where(exists, n * m, np.nan)
 
 
 def _blocks(images, block):

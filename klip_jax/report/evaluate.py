@@ -96,8 +96,9 @@ def _detectors(table, normal) -> dict[str, dict[str, Any]]:
             "control": bool(table.detectors[name]["control"]),
             "network_calls": int(table.detectors[name]["network_calls"]),
         }
-        if len(table.index):
-            entries[name]["seconds"] = float(np.mean(columns["seconds"]))
+        seconds = columns["seconds"]
+        if (seconds := seconds[np.isfinite(seconds)]).size:
+            entries[name]["seconds"] = float(seconds.mean())
         if alarms := _alarms(table, columns):
             entries[name]["alarms"] = alarms
     if normal.total is not None:

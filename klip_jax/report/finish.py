@@ -21,8 +21,14 @@ ALL, MOST, FEW = 40, 24, 8
 """All pictures of a run of so few; else so many highest scores, and ID ones beside."""
 
 
-def finish(folder) -> tuple[dict[str, Any], pathlib.Path]:
+def finish(
+    folder, images: ImageSet | None = None
+) -> tuple[dict[str, Any], pathlib.Path]:
     """Write scores.csv, metrics.json, the figures and the report of a run.
+
+    Args:
+      folder: of the run.
+      images: the data it looked at, where they are at hand; None: read by the config.
 
     Returns:
       (metrics, path of report.html).
@@ -32,7 +38,9 @@ def finish(folder) -> tuple[dict[str, Any], pathlib.Path]:
     """
     store = Store(folder)
     table = read_table(store)
-    images, absent = _data(store, table)
+    absent = ""
+    if images is None:
+        images, absent = _data(store, table)
     metrics = evaluate(store, images, absent)
     text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
     write_atomically(store.folder / "metrics.json", text.encode())
@@ -116,18 +124,20 @@ def scores_csv(table: Table) -> str:
 
 def _data(store, table) -> tuple[ImageSet | None, str]:
     """Read the data again by the config; or None, and why."""
-    settings = store.meta["settings"].get("data")
-    if not settings or settings.get("measurements"):
-        return None, "measurements were given, the true images are not known"
+    settings = dict(store.meta["settings"]["data"])
+    if settings.pop("measurements", ""):
+        return None, "measurements were given, so the true images are not known"
     try:
         images = config.build("data", settings)
-        length = int(table.index[-1]) + 1 if len(table.index) else 0
-        ids = np.array(images.ids[:length], object)
-        if len(ids) < length or (ids[table.index] != table.ids).any():
-            return None, "the data have other images now than when they were run"
+        ids = np.array(images.ids, object)
+        known = len(ids) > table.index.max(initial=-1)
+        known = known and bool((ids[table.index] == table.ids).all())
+        digest = store.meta.get("contents", {}).get("images")
+        # Masks drawn anew would be laid over maps of the old images.
+        if not known or (digest and images.digest() != digest):
+            return None, "the data hold other images or masks now than when it was run"
     except (ValueError, OSError) as error:
-        said = " ".join(str(error).split())[:200]
-        return None, f"the data cannot be read ({said})"
+        return None, f"the data cannot be read ({config.short(str(error))})"
     return images, ""
 
 
@@ -148,11 +158,11 @@ def _inline(table) -> set[int]:
 
 def _about(table) -> str:
     words = table.detectors[table.main].get("about", "")
+    main = name_of(table.main) + (f" ({words})" if words else "")
     return (
         "A detector gives each image a score, bigger is more out of distribution; many "
-        "also say where, by a map. The main detector here is "
-        f"{name_of(table.main)}{f' ({words})' if words else ''}; the others look at the "
-        "same images."
+        f"also say where, by a map. The main detector here is {main}; the others look "
+        "at the same images."
     )
 
 

@@ -109,12 +109,14 @@ def measure(
         odd = np.flatnonzero(masked[rows])
         some = np.flatnonzero(chosen[rows])
         areas = {name: region(seen, name) for name in regions}
+        positive = metrics.block_any(seen.masks[odd], block)
+        kept = {r: metrics.block_any(area[odd], block) for r, area in areas.items()}
         for name, heatmaps in _each_map(
             maps, index, odd, own[rows], table.main, normal
         ):
-            for where, area in areas.items():
-                part = seen.masks[odd], area[odd], block
-                aurocs[where][name][rows[odd]] = metrics.block_aurocs(heatmaps, *part)
+            sums = metrics.block_sums(heatmaps, block)
+            for where, blocks in kept.items():
+                aurocs[where][name][rows[odd]] = metrics.aurocs(sums, positive, blocks)
         if some.size:
             pooled[0].extend(read(maps[table.main], index[some]))
             pooled[1].extend(seen.masks[some])
