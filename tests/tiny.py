@@ -4,9 +4,8 @@ import copy
 
 import jax
 import numpy as np
-from klip_jax import struct
 
-from klip_jax import checkpoint
+from klip_jax import checkpoint, struct
 from klip_jax.assets.default_config import get_config
 from klip_jax.config import build
 from klip_jax.hub import empty_params
