@@ -1,37 +1,99 @@
 """KLIP in JAX: how far did measurements pull the posterior from the prior, and where?
 
-    from klip_jax import detect, load_prior
+>>> import jax
+>>> import klip_jax
+>>> from klip_jax.operators.ct import ParallelBeam
+>>> prior, record = klip_jax.load_prior("phantom_ct")
+>>> scanner, key = ParallelBeam((64, 64, 1), views=24), jax.random.key(0)
+>>> x = jax.numpy.zeros((64, 64, 1))
+>>> scan = klip_jax.simulate(key, scanner, x, 0.1)
+>>> isinstance(scan, klip_jax.Scan)
+True
+>>> sampler = klip_jax.PosteriorSampler(samples=3, steps=4)
+>>> posterior = sampler(key, scan, prior)  # a klip_jax.Posterior
+>>> given = klip_jax.Given(prior, scan, posterior)
+>>> klip = klip_jax.KLIP(level_count=2, window=(0.02, 0.1))
+>>> detection = klip.judge(klip.look(key, given))  # a klip_jax.Detection
+>>> detection.heatmap.shape
+(64, 64)
 
 The map of the package, in the order data takes:
 
-    types        the vocabulary: Denoiser, LinearOperator, Likelihood, Sampler, ...
-    data         phantoms and readers of image sets
+    types        the vocabulary: Denoiser, Operator, Scan, Guidance, Detector, ...
+    data         readers of image sets; phantoms, procedural ones
+    hub          weights by name: a prior and what is known of it
     operators    y = A x: ct, radial, mri, blur, superres, mask, dct, identity
-    nets, priors a network wrapped as a denoiser D(x, sigma); analytic priors
+    scan         what was measured, and how it is simulated
+    nets, priors a network, or anything, wrapped as a denoiser D(x, sigma)
+    classifiers  networks that name classes
     guidance     approximations of the likelihood score grad log p(y | x_sigma)
-    samplers     ancestral, ddim, heun, resampling, ...; `sample` drives them
+    samplers     Ancestral, DDIM, Heun, Resampling, ...; `sample` drives them
+    posterior    draws of p(x|y), made once an image for all detectors
     kl           the KL along a trajectory and over many noise levels at once
+    detectors    KLIP, the others, and the controls that they must beat
     calibration  what to expect when nothing is wrong
-    release      the KLIP release: its scoring, its backends
-    detectors    klip, and the controls it must beat
+    release      the KLIP release as compositions of our parts
     run, report  many images, with nothing lost; metrics, figures, a page
 """
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from klip_jax.detect import detect as detect
+    from klip_jax.detectors.klip import KLIP as KLIP
+    from klip_jax.hub import load as load_prior  # noqa: F401
+    from klip_jax.posterior import PosteriorSampler as PosteriorSampler
+    from klip_jax.priors.function import prior as prior
+    from klip_jax.sample import sample as sample
+    from klip_jax.scan import simulate as simulate
+    from klip_jax.types import Detection as Detection
+    from klip_jax.types import Given as Given
+    from klip_jax.types import Posterior as Posterior
+    from klip_jax.types import Scan as Scan
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Detection": "klip_jax.types",
-    "Settings": "klip_jax.detectors.klip",
-    "detect": "klip_jax.detectors.klip",
-    "load_prior": "klip_jax.build",
+    "Detection": "klip_jax.types.Detection",
+    "Given": "klip_jax.types.Given",
+    "KLIP": "klip_jax.detectors.klip.KLIP",
+    "Posterior": "klip_jax.types.Posterior",
+    "PosteriorSampler": "klip_jax.posterior.PosteriorSampler",
+    "Scan": "klip_jax.types.Scan",
+    "detect": "klip_jax.detect.detect",
+    "load_prior": "klip_jax.hub.load",
+    "prior": "klip_jax.priors.function.prior",
+    "sample": "klip_jax.sample.sample",
+    "simulate": "klip_jax.scan.simulate",
 }
 __all__ = sorted(_PUBLIC)
 
 
-def __getattr__(name: str):
-    """Import public names when first used, so that `import klip_jax` is cheap."""
-    import importlib
+class _Package(ModuleType):
+    """A package whose public names are imported when first used.
 
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'klip_jax' has no attribute {name!r}")
+    So `import klip_jax` is cheap. A public function named like the module it lives in
+    (`detect`, `sample`) stays the function when that module is imported.
+    """
+
+    def __getattr__(self, name: str):
+        if name not in _PUBLIC:
+            raise AttributeError(f"module 'klip_jax' has no attribute {name!r}")
+        module, _, attribute = _PUBLIC[name].rpartition(".")
+        value = getattr(importlib.import_module(module), attribute)
+        setattr(self, name, value)
+        return value
+
+    def __setattr__(self, name: str, value):
+        if name in _PUBLIC and isinstance(value, ModuleType):
+            return
+        super().__setattr__(name, value)
+
+    def __dir__(self):
+        return [*super().__dir__(), *__all__]
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,267 +1,244 @@
 """KLIP: how far the measurements pulled the posterior from the prior, and where.
 
-1. N posterior samples by resampling down T noise levels (`samplers.resampling`).
-2. The KL integrand of each at K noise levels of the window (`kl.levels_kl`).
-3. The map is the chosen one of `kl.MAPS`, by blocks of pixels; the image score is the
-   mean of its largest blocks.
+1. The KL integrand of each posterior sample at K noise levels (`kl.levels_kl`).
+2. The map is the chosen one of `kl.MAPS`, by blocks of pixels.
+3. The score is the mean of its largest blocks, with a jackknife error over samples.
 
-2 N K + N T network calls an image, no derivative of the network. The defaults were
+2 K network calls a posterior sample, no derivative of the network. The defaults were
 chosen on real images with anomalies simulated there, CT, MRI and faces of 64 pixels.
 
-Reference: Kheirandish, Hong and Fridovich-Keil 2026, section 4; the estimator is ours.
+Reference: docs/theory.md, sections 5 to 7; Kheirandish, Hong and Fridovich-Keil 2026,
+section 4; the estimator is ours.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import Array
+from jaxtyping import Float
 
 from klip_jax import kl, sde
+from klip_jax.blocks import top_mean
+from klip_jax.calibration import error_ratio
+from klip_jax.detectors.base import (
+    Detector,
+    check_count,
+    check_increasing,
+    check_range,
+    fitted,
+    posterior_of,
+    scan_of,
+    spread,
+)
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
-from klip_jax.sample import Sampled, sample
-from klip_jax.samplers.resampling import resampling
-from klip_jax.types import Denoiser, Detection, LinearOperator
+from klip_jax.posterior import PosteriorSampler, at_null_label
+from klip_jax.types import (
+    Detection,
+    Given,
+    Guidance,
+    Heatmap,
+    PRNGKey,
+    Scalar,
+    Scan,
+)
+
+POSTERIOR = PosteriorSampler()
+"""Of `KLIP.__call__`."""
 
 
-class Settings(NamedTuple):
-    """Numbers of the estimator; sigma in image units ([0, 1] images).
+class Looked(NamedTuple):
+    """What one look leaves, nats with a true likelihood score and no filter weight.
 
     Attributes:
-      samples: N posterior samples, >= 3.
-      steps: T noise levels of the sampler.
-      sigma_max, sigma_min: its highest and lowest.
-      inflation: factor on the prior's expected error; see `ConditionalGaussian`. The
-        right one brings the misfit of the samples (`Estimate`) to 1; 1 for priors
-        whose p(x0 | x_sigma) is a white Gaussian.
-      levels: K noise levels of the estimator.
-      window: their lowest and highest.
-      block: side of a block, pixels.
-      scale: size of the changes that the coherent maps emphasise, pixels.
-      emphasis: how far they count more than others, in [0, 1]; see `kl.levels_kl`.
-      pooling: width over which the map is pooled, pixels; see `filters.pool`.
-      map: one of `kl.MAPS`, what is shown and scored.
-      top: share of blocks whose mean is the image score; 0 takes the largest block.
-      chunk: levels evaluated at once.
+      heatmap: the chosen map, integrated over the levels.
+      left_out: its block map without one sample; their mean is the block map.
+      density: all of `kl.MAPS` at each level, summed over the image.
     """
 
-    samples: int = 6
-    steps: int = 20
-    sigma_max: float = 20.0
-    sigma_min: float = 0.01
-    inflation: float = 3.0
-    levels: int = 6
-    window: tuple[float, float] = (0.02, 0.8)
-    block: int = 4
-    scale: float = 2.0
-    emphasis: float = 0.05
-    pooling: float = 3.0
-    map: str = "coherent_guided"
-    top: float = 0.02
-    chunk: int = 1
+    heatmap: Heatmap
+    left_out: Float[Array, "n hb wb"]
+    density: Float[Array, "k 3"]
 
-    def check(self, image_shape: tuple[int, ...]) -> None:
-        """Raise a ValueError naming the first setting that cannot work."""
-        kl.check_block(self.block, image_shape)
+
+class Position(NamedTuple):
+    """Mean and standard deviation of each block over in-distribution images."""
+
+    mean: Float[Array, "hb wb"]
+    std: Float[Array, "hb wb"]
+
+
+@struct.dataclass
+class KLIP(Detector):
+    """The KL between posterior and prior, over a window of noise levels.
+
+    Attributes:
+      guidance: gives the likelihood score at each level; see `types.Guidance`.
+      level_count: K noise levels, >= 2.
+      window: their lowest and highest, image units.
+      chunk: levels evaluated at once, memory for speed; divides K.
+      map: one of `kl.MAPS`, what is shown and scored.
+      filter_width: size of the changes that coherent maps count more, pixels.
+      filter_weight: how far they do, in [0, 1]; see `kl.coherent`.
+      pool_width: width over which the map is pooled, pixels; see `filters.pool`.
+      block: side of a block, pixels; divides the image.
+      top_share: share of the blocks whose mean is the score, in [0, 1); 0 takes the
+        largest block.
+      per_position: score z-scores of blocks, by position. Right for images aligned to
+        pixels only: on anatomy, which is not, it removes nothing and adds noise.
+      law: of the blocks by position, filled by `fit`.
+
+    Raises:
+      ValueError: naming the first setting that cannot work.
+    """
+
+    guidance: Guidance = ConditionalGaussian(3.0)
+    level_count: int = struct.field(pytree_node=False, default=6)
+    window: tuple[Scalar, Scalar] = (0.02, 0.8)
+    chunk: int = struct.field(pytree_node=False, default=1)
+    map: str = struct.field(pytree_node=False, default="coherent_guided")
+    filter_width: Scalar = 2.0
+    filter_weight: Scalar = 0.05
+    pool_width: Scalar = 3.0
+    block: int = struct.field(pytree_node=False, default=4)
+    top_share: float = struct.field(pytree_node=False, default=0.02)
+    per_position: bool = struct.field(pytree_node=False, default=False)
+    law: Position | None = None
+
+    unit = "nats"
+    curves = ("guided", "coherent", "coherent guided")
+
+    def __post_init__(self):
         if len(self.window) != 2:
-            raise ValueError(f"estimator: window={self.window}: give (lowest, highest)")
-        low, high = self.window
-        rules = {
-            f"samples={self.samples}: need at least 3": self.samples < 3,
-            f"steps={self.steps}: need at least 2": self.steps < 2,
-            f"levels={self.levels}: need at least 2": self.levels < 2,
-            f"sigma_min={self.sigma_min}, sigma_max={self.sigma_max}: need 0 < lowest "
-            "< highest": not 0 < self.sigma_min < self.sigma_max,
-            f"window={self.window}: need sigma_min <= lowest < highest <= sigma_max, "
-            f"here [{self.sigma_min}, {self.sigma_max}]": not (
-                self.sigma_min <= low < high <= self.sigma_max
-            ),
-            f"inflation={self.inflation}: must be positive and finite": not (
-                0 < self.inflation < math.inf
-            ),
-            f"scale={self.scale}: must be >= 0": not self.scale >= 0,
-            f"emphasis={self.emphasis}: must be in [0, 1]": not (
-                0 <= self.emphasis <= 1
-            ),
-            f"pooling={self.pooling}: must be >= 0": not self.pooling >= 0,
-            f"map={self.map!r}: choose one of {kl.MAPS}": self.map not in kl.MAPS,
-            f"top={self.top}: a share in [0, 1)": not 0 <= self.top < 1,
-            f"chunk={self.chunk} does not divide levels={self.levels}": (
-                self.chunk < 1 or self.levels % self.chunk > 0
-            ),
-        }
-        for message, broken in rules.items():
-            if broken:
-                raise ValueError(f"estimator: {message}")
+            raise ValueError(f"window={self.window}: give (lowest, highest)")
+        object.__setattr__(self, "window", tuple(self.window))
+        check_increasing(window=self.window)
+        check_count(2, level_count=self.level_count)
+        check_count(chunk=self.chunk, block=self.block)
+        if self.level_count % self.chunk:
+            raise ValueError(
+                f"chunk={self.chunk}: must divide level_count={self.level_count}"
+            )
+        if self.map not in kl.MAPS:
+            raise ValueError(f"map={self.map!r}: choose one of {kl.MAPS}")
+        check_range(0, 1, filter_weight=self.filter_weight)
+        check_range(
+            *(0, math.inf), filter_width=self.filter_width, pool_width=self.pool_width
+        )
+        if not 0 <= self.top_share < 1:
+            raise ValueError(f"top_share={self.top_share}: a share in [0, 1)")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("scan", "posterior")
+
+    @property
+    def fits(self) -> bool:
+        return self.per_position
+
+    @property
+    def levels(self) -> Float[Array, " k"]:
+        """The K noise levels, increasing, image units."""
+        return sde.log_levels(self.level_count, *self.window)
+
+    def calls(self, samples: int) -> int:
+        """Return the network calls of one look at so many posterior samples."""
+        return 2 * self.level_count * samples
 
     @property
     def network_calls(self) -> int:
-        """Network calls an image."""
-        return self.samples * (self.steps + 2 * self.levels)
+        """Network calls of one look at as many samples as are drawn by default."""
+        return self.calls(POSTERIOR.samples)
 
-
-class Estimate(NamedTuple):
-    """Everything one image yields.
-
-    Attributes:
-      levels: maps and block sums; see `kl.Levels`.
-      mean, std: of the posterior samples [H, W, C].
-      misfit: mean over samples and measurements of (y - A x)^2 / noise_std^2. Where
-        prior, operator and noise are right it is 1 on average.
-      first_bad_step: first step of any chain that was not finite, -1 if none.
-    """
-
-    levels: kl.Levels
-    mean: Array
-    std: Array
-    misfit: Array
-    first_bad_step: Array
-
-
-def sampler_levels(settings: Settings) -> Array:
-    """Return the sampler's noise levels [T + 1], decreasing to 0, image units."""
-    low, high = settings.sigma_min, settings.sigma_max
-    return jnp.append(sde.log_levels(settings.steps, low, high)[::-1], 0.0)
-
-
-def posterior_samples(
-    key: Array, likelihood: ConditionalGaussian, prior: Denoiser, settings: Settings
-) -> Sampled:
-    """Draw N samples of p(x|y) by resampling down the noise levels.
-
-    Args:
-      key: sample n uses fold_in(key, n).
-      likelihood: what was measured.
-      prior: a denoiser with `variance`.
-      settings: samples, steps, sigma_min and sigma_max count here.
-
-    Returns:
-      A `Sampled` with a leading axis [N]; x is [N, H, W, C].
-    """
-    sigmas = sampler_levels(settings)
-
-    def chain(n):
-        key_n = jax.random.fold_in(key, n)
-        shape = likelihood.operator.in_shape
-        return sample(key_n, resampling(), prior, likelihood, sigmas, shape)
-
-    return jax.vmap(chain)(jnp.arange(settings.samples))
-
-
-def estimate(
-    key: Array,
-    y: Array,
-    operator: LinearOperator,
-    noise_std: Array,
-    prior: Denoiser,
-    settings: Settings,
-) -> Estimate:
-    """Sample the posterior of one image and estimate its KL maps. Pure: jit it.
-
-    Args:
-      key: of the image.
-      y: measurements [operator.out_shape].
-      operator: A.
-      noise_std: of y, > 0.
-      prior: a denoiser with `variance`.
-      settings: static numbers.
-    """
-    likelihood = ConditionalGaussian(operator, y, noise_std, settings.inflation)
-    key_samples, key_levels = jax.random.split(key)
-    chains = posterior_samples(key_samples, likelihood, prior, settings)
-    levels = kl.levels_kl(
-        key_levels,
-        prior,
-        likelihood,
-        chains.x,
-        sde.log_levels(settings.levels, *settings.window),
-        block=settings.block,
-        scale=settings.scale,
-        emphasis=settings.emphasis,
-        pooling=settings.pooling,
-        chunk=settings.chunk,
-    )
-    bad = chains.first_bad_step
-    first_bad = jnp.where(bad < 0, settings.steps, bad).min()
-    first_bad = jnp.where(first_bad == settings.steps, -1, first_bad)
-    residual = y - jax.vmap(operator)(chains.x)
-    misfit = jnp.mean(residual**2) / noise_std**2
-    return Estimate(levels, chains.x.mean(0), chains.x.std(0), misfit, first_bad)
-
-
-def chosen_map(levels: kl.Levels, settings: Settings) -> Array:
-    """Return the block map [H/b, W/b] that is scored."""
-    return levels.block_map[kl.MAPS.index(settings.map)]
-
-
-def detection(
-    levels: kl.Levels,
-    settings: Settings,
-    position: tuple[Array, Array] | None = None,
-) -> Detection:
-    """Reduce the maps of one image to a `Detection` with a jackknife error.
-
-    Args:
-      levels: of `estimate`.
-      settings: the same as there.
-      position: mean and standard deviation of each block [H/b, W/b] under the reference
-        law; the map and the score are then z-scores.
-    """
-    index = kl.MAPS.index(settings.map)
-    block_map, left_out = levels.block_map[index], levels.left_out[:, index]
-    heatmap = levels.heatmap[index]
-    if position is not None:
-        block_map, left_out = (
-            (m - position[0]) / position[1] for m in (block_map, left_out)
+    def look(self, key: PRNGKey, given: Given) -> Looked:
+        """Estimate the maps of one image; level k uses fold_in(key, k)."""
+        maps = kl.levels_kl(
+            key,
+            at_null_label(given.prior),
+            self.guidance,
+            scan_of(given),
+            posterior_of(given).samples,
+            self.levels,
+            block=self.block,
+            filter_width=self.filter_width,
+            filter_weight=self.filter_weight,
+            pool_width=self.pool_width,
+            chunk=self.chunk,
         )
-        heatmap = jnp.kron(block_map, jnp.ones((settings.block, settings.block)))
-    score = kl.top_mean(block_map, settings.top)
-    replicates = jax.vmap(lambda m: kl.top_mean(m, settings.top))(left_out)
-    return Detection(score, kl.jackknife_stderr(replicates), heatmap)
+        chosen = kl.MAPS.index(self.map)
+        density = maps.blocks.sum((-2, -1))
+        return Looked(maps.heatmap[chosen], maps.left_out[:, chosen], density)
 
+    def judge(self, looked: Looked) -> Detection:
+        """Score the largest blocks, with a jackknife error over the samples.
 
-def detect(
-    y: Array,
-    operator: LinearOperator,
-    noise_std: float,
-    prior: Denoiser,
-    *,
-    key: Array,
-    settings: Settings | None = None,
-) -> Detection:
-    """Score one measurement: how far did y pull the posterior, and where?
+        Raises:
+          ValueError: if it scores by position and was not fitted.
+        """
+        heatmap, left_out = looked.heatmap, looked.left_out
+        # Each jackknife replicate is unbiased, and so is their mean: the block map.
+        block_map = left_out.mean(0)
+        if self.per_position:
+            law = fitted(self, self.law)
+            block_map, left_out = (
+                (m - law.mean) / law.std for m in (block_map, left_out)
+            )
+            heatmap = jnp.kron(block_map, jnp.ones((self.block, self.block)))
+        score = top_mean(block_map, self.top_share)
+        replicates = jax.vmap(lambda m: top_mean(m, self.top_share))(left_out)
+        return Detection(score, kl.jackknife_stderr(replicates), heatmap)
 
-    Args:
-      y: measurements [operator.out_shape], in the operator's unit.
-      operator: the scanner, e.g. `operators.ct.ParallelBeam`.
-      noise_std: standard deviation of the noise in y, > 0.
-      prior: a denoiser of images in [0, 1], e.g. from `load_prior`.
-      key: a `jax.random.key`.
-      settings: the estimator's numbers; None takes the defaults.
+    def fit(self, looked: Looked) -> Self:
+        """Return it with the law of each block over N in-distribution images."""
+        if not self.per_position:
+            return self
+        block_maps = looked.left_out.mean(1)
+        return self.replace(law=Position(block_maps.mean(0), spread(block_maps)))
 
-    Returns:
-      A `Detection`: score and stderr of a block, heatmap [H, W] by pixel; in nats with
-      a true likelihood score and no emphasis.
+    def extras(self, looked: Looked) -> dict[str, Array]:
+        """Return the levels [K] and what each map holds there [K, 3]."""
+        return {"levels": self.levels, "density": looked.density}
 
-    Raises:
-      ValueError: if y has another shape or is not finite, noise_std is not positive, or
-        a setting cannot work.
-    """
-    settings = Settings() if settings is None else settings
-    settings.check(operator.in_shape)
-    y = jnp.asarray(y)
-    if y.shape != operator.out_shape:
-        raise ValueError(
-            f"y has shape {y.shape}, but {type(operator).__name__} measures "
-            f"{operator.out_shape}; check the geometry"
-        )
-    if not bool(jnp.isfinite(y).all()):
-        raise ValueError("y holds values that are NaN or infinite")
-    if not noise_std > 0:
-        raise ValueError(f"noise_std={noise_std}: must be positive; KL diverges at 0")
-    found = _jitted_estimate(key, y, operator, noise_std, prior, settings)
-    return detection(found.levels, settings)
+    def unseen_factor(self, record: Mapping[str, Any]) -> float:
+        """Return how much larger the prior's squared error is on unseen images.
 
+        Over the window; z-scores by position are not multiplied: where the prior was
+        trained on other images, fit them on healthy ones.
+        """
+        return 1.0 if self.per_position else error_ratio(record, self.window)
 
-_jitted_estimate = jax.jit(estimate, static_argnames="settings")
+    def __call__(  # type: ignore[override]
+        self,
+        key: PRNGKey,
+        scan: Scan,
+        prior: Any,
+        posterior_sampler: PosteriorSampler = POSTERIOR,
+    ) -> Detection:
+        """Draw the posterior of one scan, look and judge. Pure: jit it, vmap it.
+
+        >>> import jax, jax.numpy as jnp
+        >>> import klip_jax
+        >>> from klip_jax.operators.mask import Half
+        >>> def denoise(x, sigma):  # E[x0 | x] for white pixels, N(1/2, 1/4)
+        ...     return (x + 2 * sigma**2) / (1 + 4 * sigma**2)
+        >>> scan = klip_jax.Scan(Half((8, 8, 1)), jnp.ones((32, 1)), 0.1)
+        >>> prior, key = klip_jax.prior(denoise), jax.random.key(0)
+        >>> klip_jax.KLIP()(key, scan, prior).heatmap.shape
+        (8, 8)
+
+        Args:
+          key: split into that of the samples and that of the levels.
+          scan: what was measured.
+          prior: a denoiser; a prior that knows classes is taken at its null label.
+          posterior_sampler: how the posterior is drawn, N >= 3 samples.
+
+        Returns:
+          A `Detection`; in nats with a true likelihood score and no filter weight.
+        """
+        key_samples, key_levels = jax.random.split(key)
+        posterior = posterior_sampler(key_samples, scan, prior)
+        given = Given(prior, scan, posterior)
+        return self.judge(self.look(key_levels, given))

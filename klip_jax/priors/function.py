@@ -74,10 +74,10 @@ def prior(
             "image [H, W, C] and its noise level, and returns the image without noise"
         )
     if not callable(denoise):
-        return _checked(denoise, name)
+        return check_jittable(denoise, name)
     own = getattr(denoise, "variance", None)
     if variance is None and callable(own) and _is_node(denoise):
-        return _checked(denoise, name)
+        return check_jittable(denoise, name)
     error = next((v for v in (variance, own) if callable(v)), white_variance)
     return FunctionPrior(_partial(denoise, name), _partial(error, name))
 
@@ -89,7 +89,7 @@ def _is_node(thing: Any) -> bool:
 
 def _partial(function: Any, name: str) -> Partial:
     if _is_node(function):
-        return Partial(_call, _checked(function, name))
+        return Partial(_call, check_jittable(function, name))
     _check_static(function, name)
     return Partial(function)
 
@@ -98,7 +98,7 @@ def _call(function, *args):
     return function(*args)
 
 
-def _checked(tree: Any, name: str) -> Any:
+def check_jittable(tree: Any, name: str) -> Any:
     """Raise a ValueError unless `jit` can take `tree`."""
     numbers = Array | np.ndarray | np.generic | int | float | complex
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
