@@ -55,11 +55,17 @@ def build_detector(name: str, settings: Mapping[str, Any]) -> Detector:
             f"{where}: {settings['name']} is no detector, it lacks {lacking}; inherit "
             "from klip_jax.detectors.base.Detector"
         )
+    if getattr(type(detector), "_flax_dataclass", False):
+        # To jax two of these with the same fields are one, and so are their programs.
+        raise ValueError(
+            f"{where}: {settings['name']} is a dataclass of flax.struct; make it one of "
+            "klip_jax.struct, which is spelled the same"
+        )
     numbers = bool | int | float | np.ndarray | np.generic | jax.Array
     if not all(isinstance(leaf, numbers) for leaf in jax.tree.leaves(detector)):
         raise ValueError(
             f"{where}: {settings['name']} is not made of arrays and numbers; make it a "
-            "frozen flax.struct.dataclass"
+            "klip_jax.struct.dataclass"
         )
     return detector
 

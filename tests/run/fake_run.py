@@ -7,12 +7,12 @@ here waits for weights or a network.
 import copy
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
-from klip_jax import hub
+from klip_jax import hub, struct
 from klip_jax.data.base import in_memory
 from klip_jax.detectors.base import Detector, map_detection
 from klip_jax.types import Detection
@@ -88,6 +88,26 @@ class Misfit(Detector):
 
     def judge(self, looked):
         return Detection(looked.mean(), jnp.full((), jnp.nan), looked)
+
+
+@struct.dataclass
+class Hollow(Misfit):
+    """NaN, whatever it looks at."""
+
+    def judge(self, looked):
+        return Detection(looked.mean() * jnp.nan, looked.mean(), looked)
+
+
+@flax.struct.dataclass
+class OfFlax(Brightness):
+    """With what jax takes for another's program."""
+
+
+class Closure(Brightness):
+    """No pytree."""
+
+    def __init__(self):
+        pass
 
 
 @struct.dataclass

@@ -84,6 +84,14 @@ BAD = {
         dict(detectors__bright=dict(name="fake_run:White")),
         r"detectors.bright: fake_run:White is no detector, it lacks \['needs'",
     ),
+    "of flax": (
+        dict(detectors__bright=dict(name="fake_run:OfFlax")),
+        "fake_run:OfFlax is a dataclass of flax.struct; make it one of klip_jax.struct",
+    ),
+    "a closure": (
+        dict(detectors__bright=dict(name="fake_run:Closure")),
+        "fake_run:Closure is not made of arrays and numbers; make it a klip_jax.struct",
+    ),
     "no name": (dict(detectors__bright=dict(gain=1.0)), r"detectors.bright=.*name="),
     "detectors empty": (dict(detectors={}, main=""), "detectors={}: give at least one"),
     "detector's name": (
