@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from klip_jax.run.inputs import Inputs
 from klip_jax.run.lease import lease
-from klip_jax.run.look import Viewer, Views
+from klip_jax.run.look import Viewer, Views, network_calls
 from klip_jax.run.store import Store
 from klip_jax.types import Detector
 
@@ -98,7 +98,9 @@ def _one(store, chunk, inputs, viewer, context, bar):
         parts.append(_cut(views, len(some)))
         bar.update(len(some))
     columns = [
-        _rows(inputs, index, parts, name, detector.network_calls, context)
+        _rows(
+            inputs, index, parts, name, network_calls(viewer.scene, detector), context
+        )
         for name, detector in context.detectors.items()
     ]
     rows = {

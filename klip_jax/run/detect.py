@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from klip_jax.posterior import at_null_label
-from klip_jax.run import chunks
+from klip_jax.run import chunks, look
 from klip_jax.run.job import Job
 from klip_jax.run.law import References
 from klip_jax.run.look import Viewer
@@ -64,7 +64,7 @@ def network_calls(job: Job, detectors: Mapping[str, Detector]) -> int:
     """Return the network calls of one image, of posterior and `detectors`."""
     posterior = job.scene.posterior
     shared = 0 if posterior is None else posterior.network_calls
-    return shared + sum(detector.network_calls for detector in detectors.values())
+    return shared + sum(look.network_calls(job.scene, d) for d in detectors.values())
 
 
 def seconds_per_call(job: Job) -> float:

@@ -75,6 +75,16 @@ class Views(NamedTuple):
     seen: dict[str, Seen]
 
 
+def network_calls(scene: Scene, detector: Detector) -> int:
+    """Return the network calls of one look at one image, those of sharing not counted.
+
+    Some look at every sample of the posterior: they tell by `calls(samples)`.
+    """
+    if scene.posterior is not None and hasattr(detector, "calls"):
+        return int(detector.calls(scene.posterior.samples))
+    return int(detector.network_calls)
+
+
 def draw(scene: Scene, key, *, shape, steps):
     """Draw an image of the model."""
     key = jax.random.fold_in(key, keys.DRAW)

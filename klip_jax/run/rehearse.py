@@ -133,7 +133,7 @@ def rehearse(
         "about": (inspect.getdoc(type(detector)) or "").partition("\n")[0].rstrip("."),
         "control": bool(getattr(detector, "control", False)),
         "unit": str(getattr(detector, "unit", "")),
-        "network_calls": int(detector.network_calls),
+        "network_calls": look.network_calls(scene, detector),
         "has_map": detection.heatmap is not None,
         "extras": {key: list(array.shape) for key, array in extras.items()},
         "block": int(getattr(detector, "block", 4)),
