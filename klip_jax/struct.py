@@ -24,6 +24,8 @@ def field(*, pytree_node: bool = True, **settings: Any) -> Any:
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def dataclass(kind: Kind) -> Kind:
     """Make a class a frozen dataclass and a pytree, with `.replace(**changes)`."""
+    if "__dataclass_fields__" in vars(kind):
+        return kind  # by inheritance already, as priors are
     made = dataclasses.dataclass(frozen=True)(kind)
     leaves, static = [], []
     for each in dataclasses.fields(made):

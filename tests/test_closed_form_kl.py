@@ -9,39 +9,30 @@ import numpy as np
 import pytest
 
 from klip_jax import filters, kl, sde
-from klip_jax.guidance.base import NoMeasurement
+from klip_jax.blocks import block_sum
 from klip_jax.guidance.exact import Exact
+from klip_jax.guidance.none import NoGuidance
 from klip_jax.guidance.pigdm import PiGDM
 from klip_jax.nets.unet import UNet
 from klip_jax.priors.edm import EDM
-from klip_jax.types import StepInfo
 
 
 @functools.partial(jax.jit, static_argnames=("n", "settings"))
-def estimate(keys, bed, likelihood, posterior, levels, *, n, settings=()):
+def estimate(keys, bed, guidance, posterior, levels, *, n, settings=()):
     """Run `levels_kl` on n exact posterior samples; sample i depends on i alone."""
     key, key_noise = keys
     x0 = jax.vmap(lambda i: posterior.sample(jax.random.fold_in(key, i)))(jnp.arange(n))
-    return kl.levels_kl(key_noise, bed.prior, likelihood, x0, levels, **dict(settings))
+    given = key_noise, bed.prior, guidance, bed.scan, x0, levels
+    return kl.levels_kl(*given, **dict(settings))
 
 
-def run(seed, bed, levels, likelihood=None, *, n, noise_seed=0, **settings):
+def run(seed, bed, levels, guidance=None, *, n, noise_seed=0, **settings):
     """Estimate with samples of `seed` and noise of `noise_seed`."""
-    likelihood = bed.exact() if likelihood is None else likelihood
+    guidance = bed.exact() if guidance is None else guidance
     key = jax.random.key(seed)
     keys = key, jax.random.fold_in(key, noise_seed + 2**20)
     settings = tuple(settings.items())
-    return estimate(
-        keys, bed, likelihood, bed.posterior, levels, n=n, settings=settings
-    )
-
-
-def test_trapezoid_weights():
-    levels = jnp.array([0.1, 0.2, 1.0, 3.0])
-    np.testing.assert_allclose(kl.trapezoid(levels).sum(), np.log(30), 1e-6)
-    # Exact for what is linear in ln s.
-    found = kl.trapezoid(levels) @ jnp.log(levels)
-    np.testing.assert_allclose(found, (np.log(3) ** 2 - np.log(0.1) ** 2) / 2, 1e-5)
+    return estimate(keys, bed, guidance, bed.posterior, levels, n=n, settings=settings)
 
 
 def test_exact_integrand_needs_few_levels(x64):
@@ -91,8 +82,7 @@ def test_integrand_at_each_level_and_pixel(x64):
 def test_guidance_error_shows(x64):
     # T8: PiGDM at many levels is 23 % low.
     bed, levels = beds.g16(), sde.log_levels(32, 0.002, 80.0)
-    pigdm = bed.measured(PiGDM, prior_var=1.0)
-    found = run(0, bed, levels, pigdm, n=1024, signs=(1.0,))
+    found = run(0, bed, levels, PiGDM(prior_var=1.0), n=1024, signs=(1.0,))
     mean, stderr = kl.mean_stderr(found.samples.sum((1, 2)))
     assert abs(mean - 8.698) <= 4 * stderr
 
@@ -138,9 +128,9 @@ def test_maps_sum_to_blocks_samples_and_total(x64):
     bed, levels = beds.g16(), sde.log_levels(4, 0.05, 5.0)
     square = bed.prior.replace(mean=bed.prior.mean.reshape(4, 4, 1))
     bed = bed._replace(prior=square)
-    exact = Exact(None, None, None, bed.posterior)
+    exact = Exact(bed.posterior)
     found = run(0, bed, levels, exact, n=16, block=2)
-    block_map = kl.block_sum(found.heatmap, 2)
+    block_map = block_sum(found.heatmap, 2)
     np.testing.assert_allclose(found.block_map, block_map, 1e-9)
     np.testing.assert_allclose(found.samples.mean(0), block_map[0], 1e-9)
     weights = kl.trapezoid(levels)
@@ -171,134 +161,43 @@ def test_antithetic_pairs_remove_what_is_linear_in_the_noise(x64):
     assert jnp.abs(single - a).max() > 1e-3
 
 
-def test_the_coherent_map_needs_no_likelihood(x64):
+def test_the_coherent_map_needs_no_guidance(x64):
     bed, levels = beds.g16(), sde.log_levels(4, 0.05, 5.0)
     with_score, without = (
-        run(0, bed, levels, likelihood, n=4)
-        for likelihood in (bed.exact(), NoMeasurement())
+        run(0, bed, levels, guidance, n=4) for guidance in (bed.exact(), NoGuidance())
     )
     np.testing.assert_allclose(with_score.heatmap[1], without.heatmap[1], 1e-10)
     assert not without.heatmap[0].any() and not without.heatmap[2].any()
 
 
-def test_filter_keeps_constants_and_scale_zero_changes_nothing():
-    images = jax.random.normal(jax.random.key(0), (2, 8, 6, 1))
-    np.testing.assert_array_equal(filters.smooth(images, 0.0), images)
-    np.testing.assert_allclose(filters.smooth(jnp.ones((8, 6, 1)), 2.0), 1, 1e-6)
-    with pytest.raises(ValueError, match="scale"):
-        filters.smooth(images, -1.0)
-
-
-def test_pooling_keeps_the_sum_and_shares_it_among_neighbours():
-    maps = jnp.zeros((2, 9, 7)).at[0, 4, 3].set(1.0).at[1, 0, 0].set(2.0)
-    pooled = np.asarray(filters.pool(maps, 1.5))
-    np.testing.assert_allclose(pooled.sum((1, 2)), [1.0, 2.0], rtol=1e-6)
-    assert pooled.min() > 0 and pooled[0].argmax() == 4 * 7 + 3
-    # On a line through its middle: a Gaussian, whatever the edges cut off.
-    line = pooled[0, :, 3] / pooled[0, 4, 3]
-    np.testing.assert_allclose(line, np.exp(-0.5 * (np.arange(-4, 5) / 1.5) ** 2), 1e-5)
-    np.testing.assert_array_equal(filters.pool(maps, 0.0), maps)
-    with pytest.raises(ValueError, match="pooling=-1"):
-        filters.pool(maps, -1.0)
-
-
-def test_pooled_levels_are_the_pooled_maps():
-    bed, levels = beds.g16(), jnp.array([0.3, 0.6])
-    plain, pooled = (
-        run(0, bed, levels, n=4, block=1, pooling=width) for width in (0.0, 1.5)
-    )
-    np.testing.assert_allclose(pooled.heatmap, filters.pool(plain.heatmap, 1.5), 1e-4)
-    np.testing.assert_allclose(pooled.samples, filters.pool(plain.samples, 1.5), 1e-4)
-    np.testing.assert_allclose(
-        pooled.block_map.sum((1, 2)), plain.block_map.sum((1, 2)), 1e-4
-    )
-
-
-@pytest.mark.parametrize("scale", [0.0, 0.4, 2.0])
-def test_white_noise_that_passes_the_filter(scale):
-    noise = jax.random.normal(jax.random.key(0), (200, 48, 48, 1))
-    inside = filters.smooth(noise, scale)[:, 12:-12, 12:-12]
-    assert jnp.var(inside) == pytest.approx(filters.white_noise_passed(scale), rel=0.02)
-    assert filters.white_noise_passed(2.0) == pytest.approx(1 / (16 * np.pi), rel=1e-6)
-
-
 @pytest.mark.slow
-def test_emphasised_coherent_map_is_unbiased(x64):
+def test_filtered_coherent_map_is_unbiased(x64):
     bed, sigma = beds.g16(), 0.5
-    levels, settings = jnp.array([sigma, 2 * sigma]), dict(scale=1.5, emphasis=0.3)
+    levels, settings = (
+        jnp.array([sigma, 2 * sigma]),
+        dict(filter_width=1.5, filter_weight=0.3),
+    )
     found = jax.vmap(lambda i: run(i, bed, levels, n=16, **settings).blocks[0, 1])(
         jnp.arange(100)
     )
     mean, stderr = kl.mean_stderr(found[..., 0])
-    _, score = bed.exact().score(bed.prior, bed.posterior.mean, sigma)
+    _, score = bed.exact().score(bed.prior, bed.scan, bed.posterior.mean, sigma)
     filtered = filters.smooth(score, 1.5) ** 2 / filters.white_noise_passed(1.5)
     energy = 0.7 * score**2 + 0.3 * filtered
     expected = sigma**2 * energy[:, 0, 0]
     assert jnp.all(jnp.abs(mean - expected) <= 4.5 * stderr)
 
 
-def test_path_kl_counts_the_steps_of_its_window():
-    shift = jnp.full((2, 2, 3), 0.2)
-
-    def info(sigma, noise_var):
-        sigma, noise_var = jnp.float32(sigma), jnp.float32(noise_var)
-        return StepInfo(sigma, sigma / 2, shift, shift, noise_var)
-
-    def total(*window):
-        reducer = kl.path_kl(tuple(window)) if window else kl.path_kl()
-        acc = reducer.init((2, 2, 3))
-        for step in (info(8.0, 0.5), info(4.0, 0.1), info(2.0, 0.02), info(1.0, 0.0)):
-            acc = reducer.update(acc, step)
-        return reducer.finalize(acc)
-
-    # Three channels of .2^2 / (2 noise_var); the step without noise does not count.
-    each = 3 * 0.04 / (2 * np.array([0.5, 0.1, 0.02]))
-    np.testing.assert_allclose(total(), np.full((2, 2), each.sum()), 1e-6)
-    np.testing.assert_allclose(total(2.0, 4.0)[0, 0], each[1:].sum(), 1e-6)
-    np.testing.assert_allclose(total(5.0, 9.0)[0, 0], each[0], 1e-6)
-
-
 def test_result_follows_the_dtype(x64):
     bed = beds.g16()
     given = (bed.prior, bed.exact(), bed.posterior, sde.log_levels(4, 0.05, 5.0))
-    prior, likelihood, posterior, levels = jax.tree.map(
+    prior, exact, posterior, levels = jax.tree.map(
         lambda a: jnp.asarray(a, jnp.float32), given
     )
     x0 = jnp.stack([posterior.mean, posterior.mean + 1, posterior.mean - 1])
-    found = jax.jit(kl.levels_kl)(jax.random.key(0), prior, likelihood, x0, levels)
+    key = jax.random.key(0)
+    found = jax.jit(kl.levels_kl)(key, prior, exact, None, x0, levels)
     assert {a.dtype for a in found} == {jnp.dtype(jnp.float32)}
-
-
-@pytest.mark.parametrize(
-    ("n", "settings", "message"),
-    [
-        (2, {}, "3"),
-        (
-            4,
-            dict(block=3),
-            r"block=3 does not divide a 4x6 .* one of \[1, 2",
-        ),
-        (4, dict(block=0), "block=0"),
-        (4, dict(chunk=2), "chunk=2"),
-    ],
-)
-def test_wrong_settings_are_refused(n, settings, message):
-    x0, levels = jnp.zeros((n, 4, 6, 1)), jnp.array([0.1, 0.2, 0.4])
-    with pytest.raises(ValueError, match=message):
-        kl.levels_kl(
-            jax.random.key(0),
-            lambda x, s: x,
-            NoMeasurement(),
-            x0,
-            levels,
-            **settings,
-        )
-
-
-@pytest.mark.parametrize("window", [(1.0, 1.0), (-1.0, 2.0), (3.0, 2.0)])
-def test_wrong_windows_are_refused(window):
-    with pytest.raises(ValueError, match="window"):
-        kl.path_kl(window)
 
 
 @pytest.mark.slow
@@ -310,7 +209,7 @@ def test_memory_does_not_grow_with_the_levels():
     @jax.jit
     def estimated(prior, x0, levels):
         return kl.levels_kl(
-            jax.random.key(1), prior, NoMeasurement(), x0, levels, block=4, chunk=2
+            jax.random.key(1), prior, NoGuidance(), None, x0, levels, block=4, chunk=2
         )
 
     def temporary(n):

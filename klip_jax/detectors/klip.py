@@ -17,11 +17,10 @@ from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 from jaxtyping import Float
 
-from klip_jax import kl, sde
+from klip_jax import kl, sde, struct
 from klip_jax.blocks import top_mean
 from klip_jax.calibration import error_ratio
 from klip_jax.detectors.base import (

@@ -101,7 +101,8 @@ class Operator:
         def gram(u):
             return variance * self(self.adjoint(u)) + noise_var * u
 
-        return cg(gram, r, tol=tol, maxiter=maxiter)[0]
+        u, _ = cg(gram, r, tol=tol, maxiter=maxiter)
+        return u + 0 * r  # the loop ends at once on NaN, which must not pass for 0
 
     def naive_inverse(self, y: Num[Array, "..."]) -> Num[Array, "..."]:
         """Return a quick picture of `y` [in_shape]: here the adjoint, scaled to fit.

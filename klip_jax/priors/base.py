@@ -20,22 +20,32 @@ Reference: docs/theory.md, sections 1 and 13; Karras et al. 2022, eq. 8 and tabl
 Kingma et al. 2021, appendix I.1 (the strata).
 """
 
-from typing import Any
+from typing import Any, dataclass_transform
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jax import Array
 from jaxtyping import Float
 
+from klip_jax import struct
 from klip_jax.types import Image, PRNGKey, Scalar
 
 _WHITE_VARIANCE = 0.25
 """Of images that fill [0, 1]."""
 
 
-class NetworkPrior(struct.PyTreeNode):
+@dataclass_transform(frozen_default=True, field_specifiers=(struct.field,))
+class _Dataclass:
+    """Its subclasses are frozen dataclasses and pytrees, as by `struct.dataclass`."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        struct.dataclass(cls)
+        cls._flax_dataclass = True  # or flax's own decorator would register it again
+
+
+class NetworkPrior(_Dataclass):
     """A denoiser from a network; a new one is a subclass that writes `denoise`.
 
     Subclasses are frozen dataclasses by inheritance: a further array or number is one

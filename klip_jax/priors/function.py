@@ -12,10 +12,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import struct
 from jax import Array
 from jax.tree_util import Partial
 
+from klip_jax import struct
 from klip_jax.priors.base import white_variance
 from klip_jax.types import Conditional, Denoiser, Image, Scalar
 

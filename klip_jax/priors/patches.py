@@ -17,10 +17,10 @@ key.
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 from jaxtyping import Float, Int
 
+from klip_jax import struct
 from klip_jax.priors.base import NetworkPrior
 from klip_jax.types import Image, PRNGKey, Scalar
 

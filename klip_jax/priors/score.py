@@ -8,8 +8,7 @@ Reference: docs/theory.md, section 1; Song et al. 2021, eq. 9 and section 3.4
 (VE); Robbins 1956 (Tweedie).
 """
 
-from flax import struct
-
+from klip_jax import struct
 from klip_jax.priors.base import NetworkPrior
 from klip_jax.types import Image, Scalar
 

@@ -100,6 +100,12 @@ def test_scaling_keeps_the_exact_solve():
     np.testing.assert_allclose(picture, BLUR.naive_inverse(BLUR(X)), atol=1e-5)
 
 
+def test_nan_does_not_pass_for_zero():
+    op = stack(Half(SHAPE), Identity(SHAPE))
+    r = jnp.ones(op.out_shape).at[3].set(jnp.nan)
+    assert jnp.isnan(op.solve_gram(r, 1.0, 0.1)).any()
+
+
 class Mine(Operator):
     """What a user would write: arrays in a list, a dict, and settings of any kind."""
 

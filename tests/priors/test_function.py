@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 from jax import Array
 
+from klip_jax import struct
 from klip_jax.priors.analytic import Gaussian
 from klip_jax.priors.function import prior
 from klip_jax.types import Conditional, Denoiser

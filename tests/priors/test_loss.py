@@ -1,13 +1,14 @@
 """Every network prior trains through `loss`: its law, its target, its gradient."""
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 from jax import Array
 
+from klip_jax import struct
 from klip_jax.priors.base import NetworkPrior, stratified_levels
 from klip_jax.priors.edm import EDM
 from klip_jax.priors.epsilon import Epsilon
@@ -115,6 +116,16 @@ def test_a_prior_with_one_more_array_works_on_every_call():
         expected = plain(x, 0.5) + bias / 2
         np.testing.assert_allclose(denoise(prior, x), expected, atol=1e-5)
     assert len(traces) == 1
+
+
+@pytest.mark.parametrize("decorate", [struct.dataclass, flax.struct.dataclass])
+def test_decorating_a_prior_again_changes_nothing(decorate):
+    @decorate
+    class Twice(EDM):
+        bias: Array | None = None
+
+    prior = Twice(params(1), Net(), bias=jnp.ones(()))
+    assert len(jax.tree.leaves(prior)) == len(jax.tree.leaves(EDM({}, Net()))) + 3
 
 
 def test_a_prior_without_denoise_cannot_train():
