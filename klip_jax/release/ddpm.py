@@ -123,7 +123,7 @@ def levels(steps: int = 100, betas: np.ndarray = BETAS) -> Float[Array, " t"]:
     if not 1 <= steps <= len(betas):
         raise ValueError(f"steps={steps}: must be in [1, {len(betas)}]")
     timesteps = np.arange(steps)[::-1] * (len(betas) // steps)
-    return jnp.append(jnp.float32(timestep_sigmas(betas)[timesteps] / 2), 0)
+    return jnp.append(jnp.float32(_sigmas(betas)[timesteps]), 0)
 
 
 def training_g(betas: np.ndarray = BETAS) -> Callable[[Scalar], Scalar]:
@@ -134,10 +134,15 @@ def training_g(betas: np.ndarray = BETAS) -> Callable[[Scalar], Scalar]:
     Args:
       betas: variances of the training [T].
     """
-    log_sigmas = np.float32(np.log(timestep_sigmas(betas) / 2))
+    log_sigmas = np.float32(np.log(_sigmas(betas)))
 
     def g(sigma):
         beta = jnp.interp(jnp.log(sigma), log_sigmas, np.float32(betas))
         return jnp.sqrt(beta * (1 + 4 * sigma**2)) / 2
 
     return g
+
+
+def _sigmas(betas):
+    """Return the noise level of each timestep [T] in image units."""
+    return timestep_sigmas(tuple(np.asarray(betas, float).tolist())) / 2

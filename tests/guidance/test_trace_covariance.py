@@ -7,6 +7,7 @@ import pytest
 from klip_jax import kl, sde
 from klip_jax.guidance.pigdm import PiGDM
 from klip_jax.guidance.trace_covariance import TraceCovariance
+from klip_jax.priors.function import prior
 from klip_jax.scan import data_score
 
 pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
@@ -86,7 +87,7 @@ def test_probes_are_the_signs_of_the_seed():
 
 def test_a_network_that_is_no_denoiser_gives_no_negative_variance():
     bed = beds.white()
-    u, bad = bed.prior.sample(jax.random.key(4)), lambda x, sigma: -x
+    u, bad = bed.prior.sample(jax.random.key(4)), prior(lambda x, sigma: -x)
     found = TraceCovariance().score(bad, bed.scan, u, 0.3)
     # v = 0: the score of DPS, through J = -I.
     data = bed.matrix.T @ (bed.y + bed.matrix @ u.ravel()) / bed.noise_std**2

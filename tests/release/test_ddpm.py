@@ -93,7 +93,7 @@ def test_chain_of_the_release(shared_data):
         kept = {k: np.moveaxis(v, -3, -1) if v.ndim > 3 else v for k, v in kept.items()}
     operator = GaussianBlur((32, 32, 3), std=9.0, truncate=1.11)  # of 21 pixels
     y = (kept["y"][0] + 1) / 2
-    image = kept["img_uint8"] / np.float32(255)
+    image = jnp.asarray(kept["img_uint8"] / np.float32(255))
     np.testing.assert_allclose(operator(image), y, atol=1e-6)
     sampler, scan = ddpm.DDPM(clip=True, batch_axis="samples"), Scan(operator, y, 1.0)
     sigmas, g = ddpm.levels(100, kept["betas"]), ddpm.training_g(kept["betas"])
