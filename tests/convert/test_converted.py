@@ -71,7 +71,8 @@ def test_it_is_a_prior_directly_and_once_saved(folder, tmp_path):
     direct, record = hub.load(folder)
     save_weights(tmp_path / "w.safetensors", *diffusers.load(folder), dtype="float32")
     saved, card = hub.load(tmp_path / "w.safetensors")
-    assert card == record and jax.tree.structure(saved) == jax.tree.structure(direct)
+    assert card | {"sha256": ""} == record  # a folder is no single file
+    assert jax.tree.structure(saved) == jax.tree.structure(direct)
     check_same(saved.params, params)
     check_same(direct.params, params)
 
