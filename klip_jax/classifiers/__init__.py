@@ -1,0 +1,1 @@
+"""Networks that name classes (flax.linen only), one file each."""
