@@ -182,19 +182,19 @@ def check_record(path: str | os.PathLike, record: Mapping[str, Any]) -> None:
     for field in ("image_shape", "net_shape")[: 1 + ("net_shape" in record)]:
         shape = record.get(field)
         right = isinstance(shape, list | tuple) and len(shape) == 3
-        right = right and all(type(n) is int and 0 < n <= 1 << 16 for n in shape)
+        right = right and all(type(n) is int and 0 < n <= 1 << 16 for n in shape or ())
         require(right, field, "must be three whole numbers, height, width, channels")
-    for name, value in record["prior"].items():
+    prior = record["prior"]
+    for name, value in prior.items():
         require(_finite(value), f"prior.{name}", "must be finite")
-    # The schedule and the scale of data; `0 < nan` is False.
-    betas, spread = record["prior"].get("betas", [0.5]), "prior.sigma_data"
+    betas, sigma_data = prior.get("betas", [0.5]), prior.get("sigma_data", 0.5)
     right = isinstance(betas, list | tuple) and len(betas) > 0
     right = right and all(_is_number(b) and 0 < b < 1 for b in betas)
     require(right, "prior.betas", "must all lie in (0, 1), and there must be some")
-    sigma_data = record["prior"].get("sigma_data", 0.5)
-    require(_is_number(sigma_data) and sigma_data > 0, spread, "must be positive")
-    errors = record.get("errors")
-    require(isinstance(errors, Mapping), "errors", "must hold levels and errors")
+    right = _is_number(sigma_data) and sigma_data > 0
+    require(right, "prior.sigma_data", "must be positive")
+    require(isinstance(record.get("errors"), Mapping), "errors", "must hold a table")
+    errors = record["errors"]
     for name in ("levels", "errors", "train", "test"):
         table = errors.get(name, None if name in ("levels", "errors") else [])
         right = isinstance(table, list | tuple)

@@ -111,7 +111,7 @@ BAD = {
     "betas": (dict(prior=VP | dict(betas=[0.1, 1.5])), r"betas must all lie in \(0, 1"),
     "no betas": (dict(prior=VP | dict(betas=[])), r"betas must all lie in \(0, 1"),
     "nan beta": (dict(prior=VP | dict(betas=[float("nan")])), "betas must be finite"),
-    "errors": (dict(errors=[1]), "errors must hold levels and errors"),
+    "errors": (dict(errors=[1]), "errors must hold a table"),
     "no table": (dict(errors={"levels": [1.0]}), "errors.errors must be numbers"),
     "huge": (dict(errors=TABLE | dict(errors=[1e-4, 1e-3, 1e308, 1])), "errors.errors"),
     "negative": (dict(errors=TABLE | dict(test=[-1, 1, 1, 1])), "errors.test must be"),

@@ -78,7 +78,8 @@ def arrays(found: Record | Mapping) -> dict[str, np.ndarray]:
     """
     if not isinstance(found, Record):
         return {k: v for k, v in found.items() if isinstance(v, np.ndarray)}
-    flat, seen, open_ = {}, set(), [("", found)]
+    flat: dict[str, np.ndarray] = {}
+    seen, open_ = set(), [("", found)]
     while open_:
         prefix, record = open_.pop()
         # Each module once, in whatever circles they refer to each other.

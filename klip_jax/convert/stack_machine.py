@@ -22,7 +22,7 @@ LITERALS = frozenset(
     "SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES "
     "SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split()
 )
-CONSTANTS = {
+CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
     "NEWFALSE": lambda: False,
@@ -76,10 +76,11 @@ def run(
             machine.stack.append(argument)
         elif name in CONSTANTS:
             machine.stack.append(CONSTANTS[name]())
-        elif step := getattr(machine, f"op_{name}", None):
-            step() if argument is None else step(argument)
         else:
-            raise ValueError(f"it uses the opcode {name}")
+            step = getattr(machine, f"op_{name}", None)
+            if step is None:
+                raise ValueError(f"it uses the opcode {name}")
+            step() if argument is None else step(argument)
     raise ValueError("it ends too early")
 
 

@@ -140,8 +140,8 @@ def in_memory(
     Raises:
       ValueError: if a region has another size than the images.
     """
-    known = dict(zip(REGIONS, (masks, eligible, body), strict=True))
-    known = {name: array for name, array in known.items() if array is not None}
+    given = zip(REGIONS, (masks, eligible, body), strict=True)
+    known = {name: array for name, array in given if array is not None}
     for name, array in known.items():
         if array.shape != images.shape[:3]:
             raise ValueError(
@@ -205,10 +205,10 @@ def join(parts: Sequence[ImageSet]) -> ImageSet:
             here = np.flatnonzero(owner[index] == k)
             some = parts[k].read(index[here] - (ends[k] - len(parts[k])))
             if found is None:
-                n, height, width, _ = len(index), *some.images.shape[1:]
+                n, shape = len(index), some.images.shape[1:]
                 found = Images(
-                    np.empty((n, *some.images.shape[1:]), np.float32),
-                    **{r: np.full((n, height, width), r != "masks") for r in regions},
+                    np.empty((n, *shape), np.float32),
+                    **{r: np.full((n, *shape[:2]), r != "masks") for r in regions},
                 )
             for target, pixels in zip(found, some, strict=True):
                 if pixels is not None:

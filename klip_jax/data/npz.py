@@ -75,9 +75,9 @@ def load(
         no real numbers or fall outside [0, 1], or sides that `shrink` does not divide.
     """
     path = _find(root, file)
-    greys, part = Greys(offset, scale, clip), tuple(part)
-    layout = _Layout(greys, label, shrink, inside, tuple(oval))
-    only = {"split": split, "healthy": healthy, "part": part != (0, 1) and part}
+    layout = _Layout(Greys(offset, scale, clip), label, shrink, inside, tuple(oval))
+    whole = tuple(part) == (0, 1)
+    only = {"split": split, "healthy": healthy, "part": "" if whole else tuple(part)}
     for name, value in only.items():
         if groups and value:
             raise ValueError(f"data.{name}={value!r} is for `images`, not for groups")
@@ -133,7 +133,8 @@ def load_arrays(
         if count < len(images):
             index = np.linspace(0, len(images) - 1, count).astype(int)
         ids = tuple(f"{group}_{i:05d}" for i in index)
-        layout = _Layout(Greys(*(own or (offset, scale)), clip))
+        zero, span = own or (offset, scale)
+        layout = _Layout(Greys(zero, span, clip))
         where = f"{path}, {name}"
         parts.append(_stored(where, images[index], {}, ids, group, None, layout))
     return join(parts)

@@ -111,8 +111,8 @@ def phantom(key: Array, size: int = 64) -> Phantom:
     agent = jnp.maximum(0.0, between(-1.0, 1.0))
     spread = jax.random.uniform(key_tissue, (len(atlas.TISSUES),), minval=-1.0)
 
-    t = np.array([atlas.TISSUES[k] for k in range(len(spread))], np.float32)
-    t = atlas.Tissue(*t.T)
+    rows = np.array([atlas.TISSUES[k] for k in range(len(spread))], np.float32)
+    t = atlas.Tissue(*rows.T)
     mean = t.mean + t.jitter * spread + t.gain * agent
     sharp, soft = t.sd * np.sqrt(1.0 - t.coarse), t.sd * np.sqrt(t.coarse)
 

@@ -4,7 +4,7 @@
 right, y down = posterior. The liver is on the left, as a radiologist looks at it.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ ORGANS = (MUSCLE, LIVER, SPLEEN, KIDNEY, PANCREAS)  # where a lesion may be
 
 
 class Tissue(NamedTuple):
-    """Attenuation of one tissue.
+    """Attenuation of one tissue; numbers, or arrays of all.
 
     Attributes:
       mean: HU without contrast agent.
@@ -27,11 +27,11 @@ class Tissue(NamedTuple):
       coarse: share of its variance with the longer correlation length, in [0, 1].
     """
 
-    mean: float
-    jitter: float
-    gain: float
-    sd: float
-    coarse: float
+    mean: Any
+    jitter: Any
+    gain: Any
+    sd: Any
+    coarse: Any
 
 
 TISSUES = {
@@ -55,7 +55,7 @@ TISSUES = {
 
 
 class Ellipse(NamedTuple):
-    """A structure, and the bounds of its uniform jitter.
+    """A structure, and the bounds of its uniform jitter; numbers, or arrays of many.
 
     Attributes:
       x, y: centre, in units of the trunk's half width and the body's half height.
@@ -67,15 +67,15 @@ class Ellipse(NamedTuple):
       level: relative growth of the axes towards the lower end of the slab of slices.
     """
 
-    x: float
-    y: float
-    a: float
-    b: float
-    angle: float = 0.0
-    shift: float = 0.03
-    scale: float = 0.15
-    turn: float = 12.0
-    level: float = 0.0
+    x: Any
+    y: Any
+    a: Any
+    b: Any
+    angle: Any = 0.0
+    shift: Any = 0.03
+    scale: Any = 0.15
+    turn: Any = 12.0
+    level: Any = 0.0
 
 
 def _rib(degrees: float) -> Ellipse:

@@ -211,8 +211,17 @@ def load(
     for group in groups:
         if group not in KINDS:
             raise ValueError(f"data.groups: no {group!r}; choose of {sorted(KINDS)}")
-    where = dict(file=file, split=split, part=part, root=root, healthy=healthy)
-    known = npz.load(**where, offset=offset, scale=scale, shrink=shrink, oval=oval)
+    known = npz.load(
+        file=file,
+        split=split,
+        part=part,
+        root=root,
+        healthy=healthy,
+        offset=offset,
+        scale=scale,
+        shrink=shrink,
+        oval=oval,
+    )
     eligible = np.asarray(jax.vmap(lambda x: tissue(x, greys))(known.images))
     eligible = eligible & (True if known.eligible is None else known.eligible)
     fit = np.flatnonzero(eligible.sum((1, 2)) >= 30)
@@ -223,25 +232,27 @@ def load(
             f"greys {greys}, there are {len(fit)}"
         )
     chosen = np.random.default_rng(seed).permutation(fit)[:count]
-    kind = Kind(contrast=tuple(contrast), radius=tuple(radius))
+    kind = Kind(contrast=contrast, radius=radius)
     parts = []
     for i, index in enumerate(np.split(chosen, 1 + len(groups))):
         group = groups[i - 1] if i else "id"
-        part = known.take(index)
-        images, masks = part.images, np.zeros(eligible[index].shape, bool)
+        own = known.take(index)
+        images, masks = own.images, np.zeros(eligible[index].shape, bool)
         if i:
             keys = jax.random.split(jax.random.key(seed + i - 1), per_group)
             put = jax.vmap(KINDS[group], (0, 0, 0, None))
-            images, masks = put(keys, images, eligible[index], kind)
+            where = jnp.asarray(eligible[index])
+            put_in = put(keys, jnp.asarray(images), where, kind)
+            images, masks = (np.asarray(array) for array in put_in)
         parts.append(
             in_memory(
-                np.asarray(images),
-                part.ids,
+                images,
+                own.ids,
                 (group,) * per_group,
-                masks=np.asarray(masks),
+                masks=masks,
                 eligible=eligible[index],
-                body=part.body,
-                patients=part.patients,
+                body=own.body,
+                patients=own.patients,
             )
         )
     return join(parts)

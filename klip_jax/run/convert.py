@@ -6,7 +6,7 @@ What a source is shows in its name and its contents; see the modules of `convert
 import io
 import pathlib
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,7 +63,8 @@ def convert(request: Request, *, weights: str = "") -> pathlib.Path:
         raise ValueError(f"{target} exists; give another --target or delete it")
     if is_data:
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **release_data.load(sources))
+        arrays: dict[str, Any] = dict(release_data.load(sources))
+        np.savez_compressed(buffer, **arrays)
         write_atomically(target, buffer.getvalue())
         return target
     params, record = _weights(request)
