@@ -269,5 +269,6 @@ def _blocks(images, block):
     n, height, width = images.shape
     if block < 1 or height % block or width % block:
         raise ValueError(f"block={block} does not divide a {height}x{width} image")
-    split = images.reshape(n, height // block, block, width // block, block)
-    return split.swapaxes(2, 3).reshape(n, -1, block * block)
+    rows, columns = height // block, width // block
+    split = images.reshape(n, rows, block, columns, block)
+    return split.swapaxes(2, 3).reshape(n, rows * columns, block * block)

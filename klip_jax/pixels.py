@@ -13,7 +13,7 @@ from sklearn.metrics import auc, average_precision_score, roc_curve
 from klip_jax.metrics import auroc
 
 
-def pixel_metrics(heatmaps, masks, regions, is_id: np.ndarray) -> dict[str, float]:
+def pixel_metrics(heatmaps, masks, regions, is_id) -> dict[str, float]:
     """Return pooled pixel metrics over the regions of all images, threshold by pixel.
 
     Args:

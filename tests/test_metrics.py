@@ -8,10 +8,10 @@ from klip_jax import metrics
 def test_auroc_of_perfect_reversed_and_tied_scores():
     labels = np.array([0, 0, 1, 1], bool)
     assert metrics.auroc(np.array([1, 2, 3, 4]), labels) == 1
-    assert metrics.auroc([4, 3, 2, 1], labels) == 0
-    assert metrics.auroc([5, 5, 5, 5], labels) == 0.5
-    assert metrics.auroc([1, 2, 2, 3], labels) == 0.875
-    assert np.isnan(metrics.auroc([1, 2, 3, 4], np.ones(4, bool)))
+    assert metrics.auroc(np.array([4, 3, 2, 1]), labels) == 0
+    assert metrics.auroc(np.array([5, 5, 5, 5]), labels) == 0.5
+    assert metrics.auroc(np.array([1, 2, 2, 3]), labels) == 0.875
+    assert np.isnan(metrics.auroc(np.array([1, 2, 3, 4]), np.ones(4, bool)))
 
 
 def test_auroc_equals_sklearn():
@@ -35,6 +35,19 @@ def test_block_auroc_by_hand():
         metrics.block_auroc(heatmap, mask, region, 3)
 
 
+def test_block_aurocs_of_many_images_are_those_of_each():
+    rng = np.random.default_rng(5)
+    maps = rng.integers(0, 3, (7, 8, 8)).astype(np.float32)
+    masks, regions = rng.random((2, 7, 8, 8)) < 0.1
+    maps[3, 0, 0], regions[3] = np.inf, True
+    masks[4] = False
+    found = metrics.block_aurocs(maps, masks, regions, 2)
+    images = zip(maps, masks, regions, strict=True)
+    each = [metrics.block_auroc(*image, 2) for image in images]
+    np.testing.assert_array_equal(found, each)
+    assert np.isnan(found[[3, 4]]).all() and np.isfinite(found[[0, 1, 2]]).all()
+
+
 def test_localization_leaves_images_of_one_class_out():
     heatmap = np.arange(16).reshape(4, 4)
     top, none = heatmap > 14, heatmap > 99
@@ -44,10 +57,13 @@ def test_localization_leaves_images_of_one_class_out():
 
 def test_position_template_leaves_the_image_itself_out():
     maps = np.arange(4.0)[:, None, None] * np.ones((4, 2, 2))
-    template = metrics.position_template(maps, [True, True, False, True])
+    template = metrics.position_template(maps, np.array([1, 1, 0, 1], bool))
     expected = [(1 + 3) / 2, (0 + 3) / 2, (0 + 1 + 3) / 3, (0 + 1) / 2]
     np.testing.assert_allclose(template[:, 0, 0], expected)
-    alone = metrics.position_template(maps, [True, False, False, False])
+    total = maps[[0, 1, 3]].sum(0)
+    part = metrics.position_template(maps[1:2], np.array([True]), total, 3)
+    np.testing.assert_allclose(part, template[1:2])
+    alone = metrics.position_template(maps, np.array([1, 0, 0, 0], bool))
     assert np.isnan(alone[0]).all() and (alone[1:] == 0).all()
 
 
@@ -63,8 +79,23 @@ def test_statistics_are_those_of_repeated_images():
         assert means[r] == pytest.approx(scores[index].mean())
 
 
+def test_resamples_do_not_depend_on_how_many_are_held_at_once(monkeypatch):
+    rng = np.random.default_rng(6)
+    scores, is_ood = rng.normal(size=30), rng.random(30) < 0.5
+    statistics = {"a": metrics.auroc_of(scores, is_ood), "b": metrics.mean_of(scores)}
+    whole = metrics.resampled(statistics, range(30), resamples=50)
+    monkeypatch.setattr(metrics, "_AT_ONCE", 7 * 30)
+    parts = metrics.resampled(statistics, range(30), resamples=50)
+    for name, values in whole.items():
+        assert values.shape == (51,)
+        np.testing.assert_allclose(parts[name], values, rtol=1e-12)
+    assert whole["a"][0] == pytest.approx(metrics.auroc(scores, is_ood))
+
+
 def test_mean_of_leaves_nan_out():
-    interval = metrics.bootstrap(metrics.mean_of([1.0, np.nan, 3.0]), range(3))
+    interval = metrics.bootstrap(
+        metrics.mean_of(np.array([1.0, np.nan, 3.0])), range(3)
+    )
     assert interval["value"] == 2 and 1 <= interval["low"] <= interval["high"] <= 3
 
 
@@ -115,54 +146,6 @@ def test_aupr_is_the_trapezoid():
     # Points (recall, precision): (0, 1), (0.5, 1), (0.5, 0.5), (1, 2/3), then (1, 0.5).
     value = metrics.aupr(np.array([4, 3, 2, 1]), np.array([1, 0, 1, 0], bool))
     assert value == pytest.approx(0.5 + 0.5 * (0.5 + 2 / 3) / 2)
-
-
-def test_aupro_by_hand():
-    mask = np.array([[1, 0, 0, 0], [0, 0, 1, 1]], bool)
-    heatmap = np.array([[9, 7, 5, 2], [1, 0, 8, 3]])
-    image = [heatmap], [mask], [np.ones_like(mask)]
-    # Overlap is 3/4 up to an FPR of 2/5, then 1.
-    assert metrics.aupro(*image, 0.3) == pytest.approx(0.75)
-    assert metrics.aupro(*image, 0.5) == pytest.approx(0.8)
-    assert metrics.aupro([mask * 1.0], *image[1:], 0.05) == pytest.approx(1)
-    # Five more normal pixels of a defect-free image, all low: FPR halves, 0.75 to 1/5.
-    clean = np.zeros((1, 5)) - 1, np.zeros((1, 5), bool), np.ones((1, 5), bool)
-    both = [[*a, b] for a, b in zip(image, clean, strict=True)]
-    assert metrics.aupro(*both, 0.3) == pytest.approx((0.75 * 0.2 + 0.1) / 0.3)
-
-
-def test_aupro_components_are_8_connected():
-    mask = np.eye(3, dtype=bool)[:2]
-    heatmap = np.array([[9.0, 0, 0], [0, 0, 0]])
-    # One component of two pixels; two components would give the same 1/2 in one image,
-    # so a second image with a found pixel tells them apart: (1/2 + 1) / 2, not 2 / 3.
-    other = np.array([[1, 0, 0], [0, 0, 0]], bool)
-    value = metrics.aupro(
-        [heatmap, other * 9.0], [mask, other], [np.ones_like(mask)] * 2, 1e-9
-    )
-    assert value == pytest.approx(0.75, abs=1e-6)
-
-
-def test_dice_by_hand():
-    labels = np.array([1, 1, 0, 0, 1], bool)
-    assert metrics.best_dice(np.array([9, 8, 7, 5, 3]), labels) == 0.8
-    assert metrics.best_dice(np.zeros(5), labels) == pytest.approx(6 / 8)
-    assert metrics.dice(np.array([1, 0, 1, 0, 0], bool), labels) == pytest.approx(0.4)
-
-
-def test_pixel_metrics_of_a_perfect_map():
-    mask = np.zeros((8, 8), bool)
-    mask[2:4, 2:4] = True
-    clean = np.linspace(0, 1, 64).reshape(8, 8)
-    everywhere = [np.ones((8, 8), bool)] * 2
-    pixel = metrics.pixel_metrics(
-        [mask + 0.0, clean / 2], [mask, mask & False], everywhere, [False, True]
-    )
-    assert pixel["auroc"] == pixel["ap"] == pixel["aupro30"] == 1
-    assert pixel["dice_best"] == 1
-    assert pixel["prevalence"] == 4 / 128
-    # 3 of the 64 ID pixels exceed the threshold and count as false positives.
-    assert pixel["dice_fpr05_id"] == pytest.approx(8 / (8 + 3))
 
 
 def test_psnr():

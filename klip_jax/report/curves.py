@@ -58,6 +58,8 @@ def read_density(store: Store, table: Table, name: str) -> dict[str, Density]:
       store, table: of the run.
       name: one of `density_detectors`.
     """
+    if not len(table.index):
+        return {}
     array, levels = (store.array(f"{name}/{extra}") for extra in ("density", "levels"))
     shape = array.shape[1], int(np.prod(array.shape[2:]))
     sums = {side: [0, np.zeros(shape), np.zeros(shape)] for side in table.sides}

@@ -78,11 +78,13 @@ def write_report(
     score = table.scores[table.main]
     # A failed image comes first, where it is seen.
     by_score = np.argsort(-np.nan_to_num(score, nan=np.inf), kind="stable")
-    rows = by_score if order == "score" else sorted(by_score, key=_by_name(table))
+    rows = by_score.tolist()
+    if order == "name":
+        rows.sort(key=lambda i: natural(str(table.ids[i])))
     inline = _inline(table)
-    shown = [int(i) for i in rows if int(i) in inline]
+    shown = [i for i in rows if i in inline]
     anchors = {i: f"image-{table.index[i]}" for i in shown}
-    listed = rows if len(rows) <= page.LISTED else rows[: page.LISTED]
+    listed = rows[: page.LISTED]
     fields = page.of_metrics(metrics) | {
         "title": store.folder.resolve().name,
         "about": _about(table),
@@ -139,10 +141,6 @@ def _data(store, table) -> tuple[ImageSet | None, str]:
     except (ValueError, OSError) as error:
         return None, f"the data cannot be read ({config.short(str(error))})"
     return images, ""
-
-
-def _by_name(table):
-    return lambda i: natural(str(table.ids[i]))
 
 
 def _inline(table) -> set[int]:

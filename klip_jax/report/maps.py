@@ -121,7 +121,7 @@ def measure(
             pooled[0].extend(read(maps[table.main], index[some]))
             pooled[1].extend(seen.masks[some])
             pooled[2].extend(areas[regions[0]][some])
-            pooled[3].extend(own[rows][some])
+            pooled[3].extend(own[rows][some].tolist())
     return Measured(masked, regions, aurocs, psnr, pooled, share)
 
 

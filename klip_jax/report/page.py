@@ -70,7 +70,7 @@ def of_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def score_rows(
-    table: Table, rows: Sequence[int] | np.ndarray, anchors: dict[int, str]
+    table: Table, rows: Sequence[int], anchors: dict[int, str]
 ) -> list[dict[str, str]]:
     """Return lines of the table of scores, of the main detector.
 
@@ -88,7 +88,7 @@ def score_rows(
         p = columns["p_value"][i]
         lines.append(
             {
-                "anchor": anchors.get(int(i), ""),
+                "anchor": anchors.get(i, ""),
                 "name": table.ids[i],
                 "group": table.groups[i],
                 "score": score,

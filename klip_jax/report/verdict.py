@@ -31,6 +31,7 @@ def lines(metrics: dict[str, Any]) -> list[str]:
     keys = {f"{question}_auroc": f"{question} AUROC" for question in QUESTIONS}
     said = [f"{words}: {interval(main[k])}" for k, words in keys.items() if k in main]
     said += [verdict(metrics, question)[0] for question in QUESTIONS]
+    said += [others(metrics, question) for question in QUESTIONS]
     said += [*alarms(metrics), misfit(metrics)]
     return [line for line in said if line]
 
