@@ -26,8 +26,9 @@ def dataclass(kind: Kind) -> Kind:
     """Make a class a frozen dataclass and a pytree, with `.replace(**changes)`."""
     if "__dataclass_fields__" in vars(kind):
         return kind  # by inheritance already, as priors are
-    made = dataclasses.dataclass(frozen=True)(kind)
-    leaves, static = [], []
+    made: Any = dataclasses.dataclass(frozen=True)(kind)
+    leaves: list[str] = []
+    static: list[str] = []
     for each in dataclasses.fields(made):
         is_leaf = each.metadata.get("pytree_node", True)
         (leaves if is_leaf else static).append(each.name)
@@ -48,6 +49,6 @@ def dataclass(kind: Kind) -> Kind:
             object.__setattr__(instance, name, value)
         return instance
 
-    made.replace = dataclasses.replace  # type: ignore[attr-defined]
+    made.replace = dataclasses.replace
     jax.tree_util.register_pytree_with_keys(made, flatten_with_keys, unflatten, flatten)
     return made

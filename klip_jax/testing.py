@@ -67,7 +67,7 @@ def check_operator(op: Operator, key: Array, *, tol: float = 1e-5) -> None:
     leaves, structure = jax.tree.flatten(op)
     rebuilt = jax.tree.unflatten(structure, leaves)
     close(rebuilt(x), ax, "A x after tree.flatten and tree.unflatten")
-    same = jax.tree.structure(rebuilt) == structure
+    same = bool(jax.tree.structure(rebuilt) == structure)  # type: ignore[operator]
     _require(same, f"{name}: its pytree structure changes, so that jit recompiles")
 
     variance, noise_var = 0.5, 0.1 * float(jnp.mean(jnp.abs(ax) ** 2)) + 1e-3

@@ -11,6 +11,7 @@ Reference: docs/theory.md, sections 5 to 7; Kheirandish, Hong and Fridovich-Keil
 section 4; the estimator is ours.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
@@ -195,7 +196,8 @@ class KLIP(Detector):
         if not self.per_position:
             return self
         block_maps = looked.left_out.mean(1)
-        return self.replace(law=Position(block_maps.mean(0), spread(block_maps)))
+        law = Position(block_maps.mean(0), spread(block_maps))
+        return dataclasses.replace(self, law=law)
 
     def extras(self, looked: Looked) -> dict[str, Array]:
         """Return the levels [K] and what each map holds there [K, 3]."""

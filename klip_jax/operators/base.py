@@ -48,6 +48,11 @@ class Operator:
     in_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
     out_dtype: Any = jnp.float32
+    tolerance = 1e-5
+    """Of the conjugate gradients: the relative residual at which they stop."""
+    most_iterations = 200
+    """Of theirs; 200 reach the tolerance where variance |A|^2 / noise_var is at most
+    about 1000, and leave errors of 1e-2 at 10,000."""
     __array_ufunc__ = None  # numpy's numbers leave c * A to us
 
     def __init_subclass__(cls, **kwargs):
@@ -76,13 +81,7 @@ class Operator:
         return x
 
     def solve_gram(
-        self,
-        r: Num[Array, "..."],
-        variance: Scalar,
-        noise_var: Scalar,
-        *,
-        tol: float = 1e-5,
-        maxiter: int = 200,
+        self, r: Num[Array, "..."], variance: Scalar, noise_var: Scalar
     ) -> Num[Array, "..."]:
         """Solve (variance * A A^T + noise_var * I) u = r by conjugate gradients.
 
@@ -90,9 +89,6 @@ class Operator:
           r: right-hand side [out_shape].
           variance: > 0, prior variance of each pixel, squared image units.
           noise_var: > 0, noise variance, squared units of y.
-          tol: relative residual at which to stop.
-          maxiter: most iterations; 200 reach `tol` where variance |A|^2 / noise_var is
-            at most about 1000, and leave errors of 1e-2 at 10,000.
 
         Returns:
           u [out_shape].
@@ -101,7 +97,7 @@ class Operator:
         def gram(u):
             return variance * self(self.adjoint(u)) + noise_var * u
 
-        u, _ = cg(gram, r, tol=tol, maxiter=maxiter)
+        u, _ = cg(gram, r, tol=self.tolerance, maxiter=self.most_iterations)
         return u + 0 * r  # the loop ends at once on NaN, which must not pass for 0
 
     def naive_inverse(self, y: Num[Array, "..."]) -> Num[Array, "..."]:

@@ -104,25 +104,22 @@ class Beam(Operator):
         if self.dense:
             y = _matvec(self.matrix.astype(x.dtype), x.ravel())
             return y.reshape(self.out_shape)
+        views, shadows = self._held()
         sizes = dict(taps=self.taps, detectors=self.out_shape[1])
-        return base_footprints.project(x[..., 0], *self._held(), **sizes)
+        return base_footprints.project(x[..., 0], views, shadows, **sizes)
 
     def adjoint(self, y: Num[Array, "..."]) -> Image:
         if self.dense:
             return super().adjoint(y)
         chex.assert_shape(y, self.out_shape)
-        shape = self.in_shape[:2]
-        x = base_footprints.back_project(y, *self._held(), shape, taps=self.taps)
+        (height, width, _), (views, shadows) = self.in_shape, self._held()
+        x = base_footprints.back_project(
+            y, views, shadows, (height, width), taps=self.taps
+        )
         return x[..., None]
 
     def solve_gram(
-        self,
-        r: Num[Array, "..."],
-        variance: Scalar,
-        noise_var: Scalar,
-        *,
-        tol: float = 1e-5,
-        maxiter: int = 200,
+        self, r: Num[Array, "..."], variance: Scalar, noise_var: Scalar
     ) -> Num[Array, "..."]:
         """Solve (variance * A A^T + noise_var * I) u = r, exactly if `self.exact`.
 
@@ -130,13 +127,12 @@ class Beam(Operator):
           r: right-hand side [views, detectors].
           variance: scalar > 0, prior variance of each pixel, squared image units.
           noise_var: scalar > 0, noise variance, squared pixel lengths.
-          tol, maxiter: of the iteration; not used where the solve is exact.
 
         Returns:
           u [views, detectors].
         """
         if not self.exact:
-            return super().solve_gram(r, variance, noise_var, tol=tol, maxiter=maxiter)
+            return super().solve_gram(r, variance, noise_var)
 
         def solve(half, power, basis):
             basis = basis.astype(r.dtype)

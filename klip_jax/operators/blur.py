@@ -38,7 +38,7 @@ class _Blur(Operator):
         if kernel.ndim == 1:  # even, so that its transfer function is real
             across = np.fft.fft(_wrap(kernel, rows)).real
             along = np.fft.rfft(_wrap(kernel, columns)).real
-            transfer = np.outer(across, along)
+            transfer: np.ndarray = np.outer(across, along)
         else:
             transfer = np.fft.rfft2(_wrap(_wrap(kernel, rows).T, columns).T)
         self.transfer = jnp.asarray(transfer[:, :, None])
@@ -52,13 +52,7 @@ class _Blur(Operator):
         return self._filter(y, jnp.conj(self.transfer))
 
     def solve_gram(
-        self,
-        r: Num[Array, "..."],
-        variance: Scalar,
-        noise_var: Scalar,
-        *,
-        tol: float = 1e-5,
-        maxiter: int = 200,
+        self, r: Num[Array, "..."], variance: Scalar, noise_var: Scalar
     ) -> Num[Array, "..."]:
         """Solve (variance * A A^T + noise_var * I) u = r, exactly if circular.
 
@@ -66,13 +60,12 @@ class _Blur(Operator):
           r: right-hand side [H, W, C].
           variance: scalar > 0, prior variance of each pixel, squared image units.
           noise_var: scalar > 0, noise variance, squared image units.
-          tol, maxiter: of the iteration; not used where the solve is exact.
 
         Returns:
           u [H, W, C].
         """
         if self.grid != self.in_shape[:2]:
-            return super().solve_gram(r, variance, noise_var, tol=tol, maxiter=maxiter)
+            return super().solve_gram(r, variance, noise_var)
         power = (self.transfer * jnp.conj(self.transfer)).real
         return self._filter(r, 1 / (variance * power + noise_var))
 

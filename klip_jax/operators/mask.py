@@ -143,11 +143,11 @@ class Half(Mask):
 
     def __init__(self, in_shape: tuple[int, int, int], *, side: str = "right"):
         rows, columns, _ = in_shape
-        missing = {
+        missing: dict[str, tuple[slice, ...]] = {
             "left": np.s_[:, : columns // 2],
             "right": np.s_[:, (columns + 1) // 2 :],
-            "top": np.s_[: rows // 2],
-            "bottom": np.s_[(rows + 1) // 2 :],
+            "top": np.s_[: rows // 2, :],
+            "bottom": np.s_[(rows + 1) // 2 :, :],
         }
         if side not in missing:
             raise ValueError(f"side={side!r}: must be one of {sorted(missing)}")

@@ -15,6 +15,7 @@ KL(p(x|y) || p(x)) is exact for both: these are the oracles of the estimators.
 Reference: docs/theory.md, section 3.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -79,7 +80,7 @@ class Gaussian:
 
     def noised(self, sigma: Scalar) -> "Gaussian":
         """Return the law of x0 + sigma z."""
-        return self.replace(spectrum=self.spectrum + sigma**2)
+        return dataclasses.replace(self, spectrum=self.spectrum + sigma**2)
 
     def posterior(
         self, matrix: Float[Array, "m d"], y: Float[Array, "..."], noise_std: Scalar
