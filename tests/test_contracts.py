@@ -2,8 +2,8 @@
 
 A public operator must be constructible as `Class(in_shape)`, with sensible defaults,
 for any (H, W, 1); for other channels it may raise ValueError instead. That is all it
-takes to be tested here. A likelihood is built from an operator, y and noise_std, and a
-sampler is a function that returns `Sampler` and needs no settings.
+takes to be tested here. Guidance and samplers are frozen dataclasses that need no
+settings; one that needs the exact posterior gets it.
 """
 
 import dataclasses
@@ -21,7 +21,6 @@ import klip_jax.guidance
 import klip_jax.operators
 import klip_jax.samplers
 from klip_jax import sde
-from klip_jax.guidance.base import Measured
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.operators.base import Composition, Operator
 from klip_jax.operators.identity import Identity
@@ -29,7 +28,7 @@ from klip_jax.operators.mask import Half
 from klip_jax.priors.analytic import Gaussian
 from klip_jax.sample import sample
 from klip_jax.testing import check_operator
-from klip_jax.types import Sampler
+from klip_jax.types import Guidance, Sampler, Scan
 
 SHAPES = [(16, 16, 1), (17, 19, 1), (12, 9, 2), (9, 12, 3)]
 
@@ -51,20 +50,19 @@ def public_classes(package, base):
     ]
 
 
-def public_factories(package, kind):
-    """List the public functions of modules of `package` that return a `kind`."""
+def public_kinds(package, protocol):
+    """List the public dataclasses of modules of `package` that fulfil a protocol."""
     return [
         value
-        for module in modules(package)
-        for name, value in inspect.getmembers(module, inspect.isfunction)
-        if value.__annotations__.get("return") is kind and not name.startswith("_")
-        if value.__module__ == module.__name__
+        for value in public_classes(package, object)
+        if dataclasses.is_dataclass(value)
+        if all(callable(getattr(value, name, None)) for name in protocol)
     ]
 
 
 OPERATORS = public_classes(klip_jax.operators, Operator)
-GUIDANCE = public_classes(klip_jax.guidance, Measured)
-SAMPLERS = public_factories(klip_jax.samplers, Sampler)
+GUIDANCE = public_kinds(klip_jax.guidance, ["score"])
+SAMPLERS = public_kinds(klip_jax.samplers, ["init", "step"])
 
 
 @pytest.fixture(params=OPERATORS, ids=lambda cls: cls.__name__)
@@ -101,9 +99,9 @@ def test_operator_keeps_its_contract(operator_class, shape):
 def test_solve_gram_equals_a_dense_solve(operator_class, shape, noise_std):
     op = build(operator_class, shape)
     a = dense(op)
-    r = np.asarray(jax.random.normal(jax.random.key(1), op.out_shape))
+    r = jax.random.normal(jax.random.key(1), op.out_shape)
     gram = 0.7 * a @ a.T + noise_std**2 * np.eye(len(a))
-    expected = np.linalg.solve(gram, r.ravel().astype(np.float64))
+    expected = np.linalg.solve(gram, np.asarray(r, np.float64).ravel())
     u = np.asarray(op.solve_gram(r, 0.7, noise_std**2)).ravel()
     assert np.linalg.norm(u - expected) <= 1e-4 * np.linalg.norm(expected)
 
@@ -199,41 +197,54 @@ def test_check_operator_names_what_is_broken(broken, message):
         check_operator(broken((4, 5, 1)), jax.random.key(0))
 
 
-# Samplers and likelihoods: a white prior, half of a 4 x 4 image seen, an odd y.
+# Samplers and guidance: a white prior, half of a 4 x 4 image seen, an odd y.
 SHAPE, NOISE_STD = (4, 4, 1), 0.1
 PRIOR = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(16), jnp.full(16, 0.25))
 HALF = Half(SHAPE)
 Y = jnp.linspace(2.0, 3.0, 8)[:, None]
 
 
-def likelihood_of(cls, y=Y):
-    given = dict(operator=HALF, y=y, noise_std=jnp.float32(NOISE_STD))
+def scan_of(y=Y):
+    return Scan(HALF, y, jnp.float32(NOISE_STD))
+
+
+def guidance_of(cls, y=Y):
     if "posterior" in {field.name for field in dataclasses.fields(cls)}:
         matrix = jnp.eye(16)[HALF.pixels]
-        given["posterior"] = PRIOR.posterior(matrix, y, NOISE_STD)
-    return cls(**given)
+        return cls(PRIOR.posterior(matrix, y, NOISE_STD))
+    return cls()
 
 
 @pytest.fixture(params=GUIDANCE, ids=lambda cls: cls.__name__)
 def score(request, compile_fast):
     """(x, y, sigma) -> (x0, grad log p(y | x_sigma = x))."""
-    return lambda x, y, sigma: likelihood_of(request.param, y).score(PRIOR, x, sigma)
+    if request.param.__name__ == "NoGuidance":
+        pytest.skip("it looks at no measurement")
+
+    def of(x, y, sigma):
+        return guidance_of(request.param, y).score(PRIOR, scan_of(y), x, sigma)
+
+    return of
 
 
-@pytest.fixture(params=SAMPLERS, ids=lambda factory: factory.__name__)
+@pytest.fixture(params=SAMPLERS, ids=lambda cls: cls.__name__)
 def move(request, compile_fast):
     """(key, x, y, sigma, sigma_next) -> (x, StepInfo)."""
 
     def of(key, x, y, *levels):
-        likelihood, levels = likelihood_of(ConditionalGaussian, y), jnp.float32(levels)
-        return request.param().step(key, x, PRIOR, likelihood, *levels)
+        given = PRIOR, ConditionalGaussian(), scan_of(y), *jnp.float32(levels)
+        return request.param().step(key, x, *given)
 
     return of
 
 
 def test_the_walk_finds_guidance_and_samplers():
     assert {"Exact", "PiGDM", "DPS"} <= {cls.__name__ for cls in GUIDANCE}
-    assert {"ancestral", "resampling"} <= {factory.__name__ for factory in SAMPLERS}
+    assert {"Ancestral", "Resampling"} <= {cls.__name__ for cls in SAMPLERS}
+    for cls in GUIDANCE:
+        assert isinstance(guidance_of(cls), Guidance)
+    for cls in SAMPLERS:
+        assert isinstance(cls(), Sampler) and isinstance(cls().calls_per_step, int)
 
 
 def assert_one_image_a_function(function, *batches):
@@ -263,13 +274,13 @@ def images(sigma):
 
 
 @pytest.mark.parametrize("sigma", [0.005, 0.5, 80.0])
-def test_likelihood_takes_one_image(score, sigma):
+def test_guidance_takes_one_image(score, sigma):
     _, x, y = images(sigma)
     assert_one_image_a_function(functools.partial(score, sigma=sigma), x, y)
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.5, 8.0])
-def test_likelihood_score_climbs_the_likelihood_of_the_estimate(score, sigma):
+def test_guidance_climbs_the_likelihood_of_the_estimate(score, sigma):
     _, (x, *_), _ = images(sigma)
     fit = lambda x: -jnp.sum((Y - HALF(PRIOR(x, sigma))) ** 2)  # noqa: E731
     x0, found = score(x, Y, sigma)
@@ -277,7 +288,7 @@ def test_likelihood_score_climbs_the_likelihood_of_the_estimate(score, sigma):
     assert jnp.vdot(jax.grad(fit)(x), found) > 0
 
 
-def test_likelihood_score_is_exact_as_sigma_vanishes(score):
+def test_guidance_is_exact_as_sigma_vanishes(score):
     # A^T (y - A x) / (noise_std^2 + sigma^2) up to terms of relative order sigma^2 / v.
     _, (x, *_), _ = images(0.005)
     expected = HALF.adjoint(Y - HALF(x)) / (NOISE_STD**2 + 0.005**2)
@@ -301,10 +312,11 @@ def test_sampler_step_moves_toward_the_data(move):
 
 
 def test_sampler_runs_a_chain(request, move):
-    factory = request.node.callspec.params["move"]
+    sampler = request.node.callspec.params["move"]()
     sigmas = jnp.append(sde.log_levels(20, 0.02, 80.0)[::-1], 0)
-    given = (factory(), PRIOR, likelihood_of(ConditionalGaussian), sigmas, SHAPE)
-    found = jax.jit(lambda key: sample(key, *given))(jax.random.key(7))
+    measured = dict(guidance=ConditionalGaussian(), scan=scan_of())
+    run = jax.jit(lambda key: sample(key, sampler, PRIOR, sigmas, SHAPE, **measured))
+    found = run(jax.random.key(7))
     assert found.x.shape == SHAPE and found.x.dtype == jnp.float32
     assert found.first_bad_step == -1
     # The prior pulls by less than the noise, the step's error is about as large.

@@ -85,13 +85,13 @@ def test_squared_diffusion_rebuilds_the_variance(name, x64):
     np.testing.assert_allclose(rate, 2 * f * p + g2, 1e-11)
 
 
-def native_integrand(schedule, bed, likelihood, sigma, x0, z):
+def native_integrand(schedule, bed, guidance, sigma, x0, z):
     """1/2 g^2 |grad log p(y|x_t)|^2 dt / d ln sigma, in the schedule's own x_t."""
     t = schedule.time(sigma)
     rate = jax.grad(lambda t: jnp.log(schedule.sigma(t)))(t)
     alpha = schedule.alpha(t)
     x_t = alpha * (x0 + schedule.sigma(t) * z)
-    _, score = likelihood.score(bed.prior, x_t / alpha, schedule.sigma(t))
+    _, score = guidance.score(bed.prior, bed.scan, x_t / alpha, schedule.sigma(t))
     gradient = score / alpha
     return sde.squared_diffusion(schedule, t) * jnp.sum(gradient**2) / (2 * rate)
 

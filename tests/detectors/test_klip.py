@@ -1,20 +1,23 @@
+"""KLIP as a detector: against the estimators it is made of, and on bright spots."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
-from klip_jax import Detection, Settings, detect, kl
-from klip_jax.detectors import klip
+import klip_jax
+from klip_jax import KLIP, Detection, Given, PosteriorSampler, Scan, kl
+from klip_jax.blocks import block_sum
+from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.operators.ct import ParallelBeam
 from klip_jax.operators.identity import Identity
-from klip_jax.operators.mri import Cartesian
 from klip_jax.priors.analytic import Gaussian
-from klip_jax.samplers.resampling import resampling
+from klip_jax.scan import simulate
 
-SHAPE = (16, 16, 1)
-NOISE_STD = 0.2
-SETTINGS = Settings(samples=3, steps=8, levels=3, top=0.1, map="coherent", emphasis=1.0)
+SHAPE, NOISE_STD = (16, 16, 1), 0.2
+DETECTOR = KLIP(level_count=3, top_share=0.1, map="coherent", filter_weight=1.0)
+SAMPLER = PosteriorSampler(samples=3, steps=8)
 pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
@@ -38,162 +41,217 @@ def scans():
     return prior, operator, jax.vmap(operator)(x) + NOISE_STD * noise
 
 
+def detect(y, operator, prior, **changes):
+    settings = dict(detector=DETECTOR, posterior_sampler=SAMPLER) | changes
+    return klip_jax.detect(y, operator, NOISE_STD, prior, **settings)
+
+
 @pytest.fixture(scope="module")
 def detections(scans):
     prior, operator, measured = scans
     return [
-        detect(y, operator, NOISE_STD, prior, key=jax.random.key(i), settings=SETTINGS)
+        detect(y, operator, prior, key=jax.random.key(i))
         for i, y in enumerate(measured)
     ]
 
 
+@pytest.fixture(scope="module")
+def looked(scans):
+    """What is seen of the first and of the third scan, by one posterior each."""
+    prior, operator, measured = scans
+
+    @jax.jit
+    def look(key, y):
+        scan = Scan(operator, y, NOISE_STD)
+        return DETECTOR.look(key, Given(prior, scan, SAMPLER(key, scan, prior)))
+
+    return [look(jax.random.key(0), measured[i]) for i in (0, 2)]
+
+
 def test_a_detection(detections):
-    for found in detections:
-        assert isinstance(found, Detection)
-        assert found.score.shape == found.stderr.shape == ()
-        assert found.heatmap.shape == SHAPE[:2]
-        assert all(bool(jnp.isfinite(a).all()) for a in found)
-        assert found.stderr > 0
-        top = np.sort(np.asarray(kl.block_sum(found.heatmap, 4)).ravel())[-2:]
-        np.testing.assert_allclose(found.score, top.mean(), rtol=1e-4)
+    for detection in detections:
+        assert isinstance(detection, Detection)
+        assert detection.score.shape == detection.stderr.shape == ()
+        assert detection.heatmap.shape == SHAPE[:2]
+        assert all(bool(jnp.isfinite(a).all()) for a in detection)
+        assert detection.stderr > 0
+        top = np.sort(np.asarray(block_sum(detection.heatmap, 4)).ravel())[-2:]
+        np.testing.assert_allclose(detection.score, top.mean(), rtol=1e-4)
 
 
-def test_an_anomaly_scores_higher_and_is_found(detections):
+def test_an_anomaly_scores_higher_and_is_seen_in_its_place(detections):
     for plain, anomalous in zip(detections[:2], detections[2:], strict=True):
         gap = anomalous.score - plain.score
         assert gap > 5 * jnp.hypot(plain.stderr, anomalous.stderr)
         assert anomalous.score > 1.5 * plain.score
-        blocks = kl.block_sum(anomalous.heatmap, 4)
+        blocks = block_sum(anomalous.heatmap, 4)
         assert np.unravel_index(blocks.argmax(), blocks.shape) == (1, 2)
 
 
 def test_equal_keys_give_equal_results(scans, detections):
     prior, operator, measured = scans
-    again = detect(
-        np.asarray(measured[0]),
-        operator,
-        NOISE_STD,
-        prior,
-        key=jax.random.key(0),
-        settings=SETTINGS,
-    )
+    y = np.asarray(measured[0])
+    again = detect(y, operator, prior, key=jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, again, detections[0])
-    settings = dict(key=jax.random.key(9), settings=SETTINGS)
-    other = detect(measured[0], operator, NOISE_STD, prior, **settings)
+    other = detect(y, operator, prior, key=jax.random.key(9))
     assert other.score != detections[0].score
     # Chance moves the score by about its standard error.
     gap = abs(other.score - detections[0].score)
     assert gap < 5 * jnp.hypot(other.stderr, detections[0].stderr)
 
 
-def test_a_batch_changes_nothing(scans, detections):
+def test_the_look_is_that_of_levels_kl(scans, looked):
     prior, operator, measured = scans
+    scan, key = Scan(operator, measured[0], NOISE_STD), jax.random.key(0)
+    maps = jax.jit(kl.levels_kl, static_argnames="block")(
+        key,
+        prior,
+        ConditionalGaussian(3.0),
+        scan,
+        SAMPLER(key, scan, prior).samples,
+        DETECTOR.levels,
+        block=4,
+        filter_width=2.0,
+        filter_weight=1.0,
+        pool_width=3.0,
+    )
+    detection = DETECTOR.judge(looked[0])
+    np.testing.assert_allclose(detection.heatmap, maps.heatmap[1], rtol=1e-3, atol=1e-3)
+    extras = DETECTOR.extras(looked[0])
+    np.testing.assert_allclose(extras["levels"], np.geomspace(0.02, 0.8, 3), rtol=1e-5)
+    density = maps.blocks.sum((-2, -1))
+    np.testing.assert_allclose(extras["density"], density, rtol=1e-3, atol=1e-3)
+    assert len(DETECTOR.curves) == extras["density"].shape[1]
 
-    @jax.jit
-    def batch(prior, operator, keys, measured):
-        def one(key, y):
-            found = klip.estimate(key, y, operator, NOISE_STD, prior, SETTINGS)
-            return klip.detection(found.levels, SETTINGS)
 
-        return jax.vmap(one)(keys, measured)
-
+def test_jit_and_vmap_equal_the_loop_and_compile_once(scans):
+    """Over three windows and three widths, in one program each."""
+    prior, operator, measured = scans
     keys = jax.vmap(jax.random.key)(jnp.arange(4))
-    order = jnp.array([2, 0, 3, 1])
-    found = batch(prior, operator, keys[order], measured[order])
-    for i, n in enumerate(order):
-        for a, b in zip(found, detections[n], strict=True):
+    traces = []
+
+    def one(detector, key, y, prior, operator):
+        traces.append(1)
+        return detector(key, Scan(operator, y, NOISE_STD), prior, SAMPLER)
+
+    single, batch = jax.jit(one), jax.jit(jax.vmap(one, (None, 0, 0, None, None)))
+    scores = set()
+    for window in ((0.02, 0.8), (0.05, 0.8), (0.05, 2.0)):
+        for width in (0.0, 1.0, 2.0):
+            detector = DETECTOR.replace(window=window, filter_width=width)
+            together = batch(detector, keys, measured, prior, operator)
+            for i in range(4):
+                alone = single(detector, keys[i], measured[i], prior, operator)
+                for a, b in zip(together, alone, strict=True):
+                    scale = float(jnp.abs(b).max())
+                    np.testing.assert_allclose(a[i], b, rtol=1e-6, atol=1e-6 * scale)
+            scores.add(float(together.score[0]))
+    assert len(traces) == 2 and len(scores) == 9
+    assert single._cache_size() == batch._cache_size() == 1
+
+
+def test_detect_works_under_jit_and_vmap(scans, detections):
+    prior, operator, measured = scans
+    keys = jax.vmap(jax.random.key)(jnp.arange(4))
+    one = lambda y, key: detect(y, operator, prior, key=key)  # noqa: E731
+    together = jax.jit(jax.vmap(one))(measured, keys)
+    for i, expected in enumerate(detections):
+        for a, b in zip(together, expected, strict=True):
             np.testing.assert_allclose(a[i], b, rtol=5e-3, atol=1e-3)
 
 
 def test_network_calls_are_counted():
-    calls = []
-    settings = Settings(samples=3, steps=2, levels=2, block=2, emphasis=0.0)
-    shape = (4, 4, 1)
-    estimate = jax.jit(klip.estimate, static_argnums=5)
-    y = jnp.ones(shape)
-    found = estimate(
-        jax.random.key(0), y, Identity(shape), 0.1, tiny.counting(calls), settings
-    )
-    jax.block_until_ready(found)
+    calls, shape = [], (4, 4, 1)
+    detector = KLIP(level_count=2, block=2)
+    sampler = PosteriorSampler(samples=3, steps=2)
+    scan = Scan(Identity(shape), jnp.ones(shape), 0.1)
+    score = jax.jit(detector)(jax.random.key(0), scan, tiny.counting(calls), sampler)
+    jax.block_until_ready(score)
     jax.effects_barrier()
-    assert len(calls) == settings.network_calls == 3 * (2 + 2 * 2)
+    assert len(calls) == detector.calls(3) + sampler.network_calls == 3 * (2 * 2 + 2)
+    assert detector.network_calls == detector.calls(PosteriorSampler().samples)
 
 
-@pytest.mark.parametrize("scanner", [Identity, Cartesian])
-def test_the_misfit_is_1_under_the_model(scanner):
-    """Exactly, as the sampler is exact for a white prior."""
-    prior = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(256), jnp.full(256, 0.01))
-    operator = scanner(SHAPE)
-
-    def one(key, noise_std):
-        key_x, key_noise, key = jax.random.split(key, 3)
-        y = operator(prior.sample(key_x))
-        y = y + noise_std * jax.random.normal(key_noise, y.shape)
-        settings = SETTINGS._replace(inflation=1.0)
-        return klip.estimate(key, y, operator, 0.1, prior, settings).misfit
-
-    one = jax.jit(jax.vmap(one, (0, None)))
-    keys = jax.random.split(jax.random.key(0), 32)
-    right = one(keys, 0.1)
-    stderr = right.std() / np.sqrt(len(keys))
-    assert abs(right.mean() - 1) < 4 * stderr < 0.1
-    assert one(keys, 0.3).mean() > 2
-
-
-def test_the_first_bad_step_is_reported(monkeypatch):
-    prior = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(256), jnp.full(256, 0.01))
-    plain = resampling()
-
-    def step(key, x, denoiser, likelihood, sigma, sigma_next):
-        x, info = plain.step(key, x, denoiser, likelihood, sigma, sigma_next)
-        return jnp.where(sigma < 0.5, jnp.nan, x), info
-
-    monkeypatch.setattr(klip, "resampling", lambda: plain._replace(step=step))
-    estimate = jax.jit(klip.estimate, static_argnums=5)
-    y = jnp.ones(SHAPE)
-    found = estimate(jax.random.key(0), y, Identity(SHAPE), 0.1, prior, SETTINGS)
-    sigmas = np.geomspace(SETTINGS.sigma_max, SETTINGS.sigma_min, SETTINGS.steps)
-    assert int(found.first_bad_step) == int(np.argmax(sigmas < 0.5))
-
-
-def test_standardised_by_position(scans, detections):
-    prior, operator, measured = scans
-    estimate = jax.jit(klip.estimate, static_argnums=5)
-    found = estimate(
-        jax.random.key(0), measured[0], operator, NOISE_STD, prior, SETTINGS
-    )
-    plain = klip.detection(found.levels, SETTINGS)
-    mean, spread = jnp.full((4, 4), 2.0), jnp.full((4, 4), 0.5)
-    z = klip.detection(found.levels, SETTINGS, (mean, spread))
-    np.testing.assert_allclose(z.score, (plain.score - 2) / 0.5, rtol=1e-3)
-    np.testing.assert_allclose(z.stderr, plain.stderr / 0.5, rtol=1e-3)
-    blocks = (kl.block_sum(plain.heatmap, 4) - 2) / 0.5
-    np.testing.assert_allclose(z.heatmap[::4, ::4], blocks, rtol=1e-3, atol=1e-4)
+def test_standardised_by_position(looked):
+    many = jax.tree.map(lambda a, b: jnp.stack([a, b, a + 1]), *looked)
+    detector = DETECTOR.replace(per_position=True)
+    assert detector.fits and not DETECTOR.fits and DETECTOR.fit(many) is DETECTOR
+    fitted, block_maps = detector.fit(many), np.asarray(many.left_out.mean(1))
+    np.testing.assert_allclose(fitted.law.mean, block_maps.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(fitted.law.std, block_maps.std(0, ddof=1), rtol=1e-4)
+    z = fitted.judge(looked[1])
+    blocks = (block_maps[1] - block_maps.mean(0)) / block_maps.std(0, ddof=1)
+    np.testing.assert_allclose(z.heatmap[::4, ::4], blocks, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(z.score, np.sort(blocks.ravel())[-2:].mean(), rtol=1e-3)
+    with pytest.raises(ValueError, match="KLIP judges only after fit"):
+        detector.judge(looked[0])
 
 
 def test_each_map_can_be_chosen(scans):
     prior, operator, measured = scans
-    levels = jax.jit(klip.estimate, static_argnums=5)(
-        jax.random.key(0), measured[2], operator, NOISE_STD, prior, SETTINGS
-    ).levels
-    scores = {}
-    for i, name in enumerate(kl.MAPS):
-        settings = SETTINGS._replace(map=name)
-        found = klip.detection(levels, settings)
-        np.testing.assert_array_equal(found.heatmap, levels.heatmap[i])
-        scores[name] = float(found.score)
+    scores = {
+        name: float(
+            detect(
+                measured[2],
+                operator,
+                prior,
+                key=jax.random.key(0),
+                detector=DETECTOR.replace(map=name),
+            ).score
+        )
+        for name in kl.MAPS
+    }
     assert len(set(scores.values())) == len(kl.MAPS)
+
+
+def test_the_law_of_unseen_images():
+    record = dict(errors=dict(levels=[0.01, 1.0], train=[1.0, 1.0], test=[1.3, 1.3]))
+    assert DETECTOR.unseen_factor(record) == pytest.approx(1.3)
+    assert DETECTOR.unseen_factor({}) == 1
+    assert DETECTOR.replace(per_position=True).unseen_factor(record) == 1
+
+
+def test_a_noise_std_for_each_measurement(scans, detections):
+    """Equal ones change nothing but the solver, which then iterates."""
+    prior, operator, measured = scans
+    noise_std = np.full(operator.out_shape, NOISE_STD)
+    settings = dict(detector=DETECTOR, posterior_sampler=SAMPLER)
+    key = jax.random.key(2)
+    detection = klip_jax.detect(
+        measured[2], operator, noise_std, prior, key=key, **settings
+    )
+    gap = abs(detection.score - detections[2].score)
+    assert gap < 0.05 * detections[2].score
+
+
+def test_a_large_misfit_is_warned_of(scans):
+    prior, operator, measured = scans
+    with pytest.warns(UserWarning, match="miss the measurements by .* times"):
+        klip_jax.detect(
+            *(measured[0], operator, 0.01, prior),
+            key=jax.random.key(0),
+            detector=DETECTOR,
+            posterior_sampler=SAMPLER.replace(sigma_min=1.0),
+        )
 
 
 BAD = {
     "shape": (dict(y=np.zeros((12, 7))), r"y has shape \(12, 7\), but ParallelBeam"),
     "nan": (dict(y=np.nan), "y holds values that are NaN"),
-    "noise": (dict(noise_std=0.0), "noise_std=0.0: must be positive"),
-    "negative noise": (dict(noise_std=-1.0), "noise_std=-1.0: must be positive"),
-    "block": (dict(settings=Settings(block=3)), "block=3 does not divide a 16x16"),
-    "window": (dict(settings=Settings(window=(0.1, 99.0))), "window=.*sigma_max"),
-    "samples": (dict(settings=Settings(samples=2)), "samples=2: need at least 3"),
-    "map": (dict(settings=Settings(map="all")), "map='all': choose one of"),
+    "noise": (dict(noise_std=0.0), r"noise_std=0\.0: must be positive"),
+    "negative noise": (dict(noise_std=-1.0), r"noise_std=-1\.0: must be positive"),
+    "noise shape": (dict(noise_std=np.ones(3)), r"noise_std has shape \(3,\): give"),
+    "block": (dict(detector=KLIP(block=3)), "block=3 does not divide a 16x16"),
+    "samples": (
+        dict(posterior_sampler=PosteriorSampler(samples=2, steps=2)),
+        "2 samples: the jackknife needs at least 3",
+    ),
+    "operator": (
+        dict(operator=lambda x: x),
+        "<lambda> has no adjoint and no solve_gra",
+    ),
+    "class": (dict(operator=Identity), "Identity is no operator: give an object"),
+    "prior": (dict(prior=3.0), "a float does not denoise"),
 }
 
 
@@ -201,8 +259,49 @@ BAD = {
 def test_errors_speak(scans, case):
     prior, operator, measured = scans
     changes, words = BAD[case]
-    arguments = dict(y=measured[0], noise_std=NOISE_STD, settings=SETTINGS) | changes
+    arguments = dict(y=measured[0], operator=operator, noise_std=0.2, prior=prior)
+    arguments |= dict(detector=DETECTOR, posterior_sampler=SAMPLER) | changes
     if np.ndim(arguments["y"]) == 0:
         arguments["y"] = measured[0].at[3, 4].set(arguments["y"])
+    with pytest.raises((ValueError, TypeError), match=words):
+        klip_jax.detect(key=jax.random.key(0), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (dict(window=(0.8, 0.02)), "window=.*: must increase"),
+        (dict(window=(0.0, 0.02)), "window=.*: must be positive"),
+        (dict(window=(0.1,)), r"window=\(0.1,\): give \(lowest, highest\)"),
+        (dict(level_count=1), "level_count=1: must be an integer >= 2"),
+        (dict(chunk=4), "chunk=4: must divide level_count=6"),
+        (dict(map="all"), "map='all': choose one of"),
+        (dict(filter_weight=1.5), r"filter_weight=1\.5: must be in \[0, 1\]"),
+        (dict(filter_width=-1.0), "filter_width=-1.0"),
+        (dict(pool_width=float("nan")), "pool_width=nan"),
+        (dict(top_share=1.0), r"top_share=1\.0: a share in \[0, 1\)"),
+        (dict(block=0), "block=0: must be an integer >= 1"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
-        detect(operator=operator, prior=prior, key=jax.random.key(0), **arguments)
+        KLIP(**settings)
+
+
+def test_a_plain_function_and_a_prior_that_knows_classes(scans):
+    prior, operator, measured = scans
+
+    class Classes:
+        def given(self, label):
+            assert label is None
+            return prior
+
+    function = klip_jax.prior(lambda x, sigma: prior(x, sigma), prior.variance)
+    scan = Scan(operator, measured[0], NOISE_STD)
+    key = jax.random.key(0)
+    scores = [
+        DETECTOR(key, scan, given, SAMPLER).score
+        for given in (prior, function, Classes())
+    ]
+    np.testing.assert_allclose(scores, scores[0], rtol=1e-3)
+    assert simulate(key, operator, prior.mean, 0.1).y.shape == operator.out_shape
