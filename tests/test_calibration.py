@@ -4,17 +4,13 @@ import numpy as np
 import pytest
 
 from klip_jax import calibration
-from klip_jax.detectors import klip
-from klip_jax.kl import top_mean
+from klip_jax.calibration import Law, conformal_p_value, load_law, p_value, save_law
 from klip_jax.operators.identity import Identity
 from klip_jax.priors.analytic import Gaussian
 
 SHAPE = (8, 8, 1)
 NOISE_STD = 0.1
 pytestmark = pytest.mark.usefixtures("compile_fast")
-SETTINGS = klip.Settings(
-    samples=3, steps=8, levels=3, block=2, scale=1.0, top=0.1, window=(0.05, 0.5)
-)
 
 
 def smooth_prior(mean=0.5):
@@ -25,35 +21,36 @@ def smooth_prior(mean=0.5):
     return Gaussian.from_covariance(jnp.full(SHAPE, mean), jnp.float32(covariance))
 
 
-def law_of(scores):
-    maps = np.random.default_rng(0).normal(3, 2, (len(scores), 4, 4))
-    return calibration.ReferenceLaw(np.float32(scores), np.float32(maps), "print")
+def law_of(**scores):
+    scores = {name: np.float32(values) for name, values in scores.items()}
+    return Law(scores, {name: f"print of {name}" for name in scores})
 
 
 def test_p_values_count():
     law = np.arange(1.0, 10.0)
-    assert calibration.p_value(99.0, law) == 1 / 10
-    assert calibration.p_value(9.0, law) == 2 / 10  # equal counts
-    assert calibration.p_value(5.5, law) == 5 / 10
-    assert calibration.p_value(-1.0, law) == 1
-    assert np.isnan(calibration.p_value(np.nan, law))
-    assert calibration.p_value(0.0, law[:0]) == 1  # nothing to compare with
+    for score, expected in ((99.0, 1), (9.0, 2), (5.5, 5), (1.0, 10), (-1.0, 10)):
+        assert p_value(score, law) == expected / 10  # equal ones count
+        assert conformal_p_value(score, law) == expected / 10
+    many = p_value(np.array([[99.0, 9.0], [5.5, -1.0]]), law[::-1])
+    np.testing.assert_array_equal(many, [[0.1, 0.2], [0.5, 1.0]])
 
 
-def test_positions_are_fitted_on_one_half_and_scores_come_from_the_other():
-    law = law_of(np.arange(9.0))
-    mean, spread = calibration.position_law(law)
-    first, second = law.block_maps[:4], law.block_maps[4:]
-    np.testing.assert_allclose(mean, first.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(spread, first.std(0, ddof=1), rtol=1e-6)
-    assert calibration.score_law(law, 0.2, None) is law.scores
-    scores = calibration.score_law(law, 0.2, (mean, spread))
-    expected = [top_mean((m - mean) / spread, 0.2) for m in second]
-    np.testing.assert_allclose(scores, expected, rtol=1e-6)
-    assert scores.shape == (5,)
-    # The half that is compared with cannot move the fit.
-    law.block_maps[4:] += 100
-    np.testing.assert_array_equal(calibration.position_law(law)[0], mean)
+def test_what_failed_is_never_significant():
+    law = np.arange(1.0, 10.0)
+    assert np.isnan(p_value(np.nan, law)) and np.isnan(p_value(np.inf, law))
+    assert np.isnan(p_value(99.0, law[:0]))  # nothing to compare with
+    for broken in (np.full(9, np.nan), np.append(law, np.nan), np.append(law, np.inf)):
+        assert np.isnan(p_value(np.array([99.0, 1.0]), broken)).all()
+        assert np.isnan(conformal_p_value(99.0, broken))
+
+
+def test_conformal_p_values_are_valid():
+    # Exchangeable scores of any law: P(p <= a) <= a, and nearly equal for a grid of a.
+    scores = np.random.default_rng(0).lognormal(size=(4000, 20))
+    p = np.array([conformal_p_value(s[0], s[1:]) for s in scores])
+    for alpha in (0.05, 0.1, 0.5):
+        stderr = np.sqrt(alpha * (1 - alpha) / len(p))
+        assert abs(np.mean(p <= alpha + 1e-9) - alpha) < 4 * stderr
 
 
 def test_the_error_ratio_is_of_the_window_alone():
@@ -66,49 +63,76 @@ def test_the_error_ratio_is_of_the_window_alone():
     assert ratio({"errors": errors}, (0.01, 0.1)) == pytest.approx(first, rel=1e-2)
     assert ratio({"errors": errors}, (0.1, 1.0)) == pytest.approx(second, rel=1e-2)
     assert ratio({"errors": errors | {"test": errors["train"]}}, (0.02, 0.3)) == 1
-    assert ratio({}, (0.02, 0.3)) == 1
+    assert ratio({}, (0.02, 0.3)) == ratio({"errors": None}, (0.02, 0.3)) == 1
     assert ratio({"errors": {"levels": levels, "errors": [1, 1, 1]}}, (0.1, 1)) == 1
     for wrong in ([1e-4, 0.0, 1.0], [1e-4, np.nan, 1.0], [1e-4, -1.0, 1.0]):
         with pytest.raises(ValueError, match="positive numbers"):
             ratio({"errors": errors | {"test": wrong}}, (0.02, 0.3))
-
-
-def test_a_scaled_law_flags_less():
-    law = law_of(np.arange(1.0, 20.0))
-    wider = calibration.scaled(law, 1.5)
-    np.testing.assert_array_equal(wider.scores, 1.5 * law.scores)
-    np.testing.assert_array_equal(wider.block_maps, 1.5 * law.block_maps)
-    assert calibration.p_value(19.5, law.scores) == 1 / 20
-    assert calibration.p_value(19.5, wider.scores) == 8 / 20
+    with pytest.raises(ValueError, match="one error a level"):
+        ratio({"errors": errors | {"test": [1.0, 2.0]}}, (0.02, 0.3))
 
 
 def test_a_law_survives_the_disk(tmp_path):
-    law = law_of([3.0, 1.0, 2.0])
-    assert calibration.load_law(tmp_path / "law.npz") is None
-    calibration.save_law(tmp_path / "law.npz", law)
-    found = calibration.load_law(tmp_path / "law.npz")
-    np.testing.assert_array_equal(found.scores, law.scores)
-    np.testing.assert_array_equal(found.block_maps, law.block_maps)
-    assert found.fingerprint == "print"
+    law = law_of(klip=[3.0, 1.0, 2.0], **{"block msma/../ü": [5.0, 6.0]})
+    save_law(tmp_path / "law.npz", law)
+    found = load_law(tmp_path / "law.npz")
+    assert list(found.scores) == list(law.scores)
+    assert found.fingerprints == law.fingerprints
+    for name, scores in law.scores.items():
+        np.testing.assert_array_equal(found.scores[name], scores)
+
+
+@pytest.mark.parametrize("wrong", [[np.nan] * 3, [1, np.nan, 2], [1, np.inf, 2]])
+def test_a_law_is_finite_or_refused(tmp_path, wrong):
+    with pytest.raises(ValueError, match=r"of 3 scores of 'msma' are NaN or infinite"):
+        law_of(klip=[1.0, 2.0], msma=wrong)
+    # Also where a file was made otherwise.
+    path = tmp_path / "law.npz"
+    save_law(path, law_of(klip=[1.0, 2.0], msma=[1.0, 2.0, 3.0]))
+    with np.load(path) as arrays:
+        np.savez(path, **dict(arrays) | {"scores_1": np.float32(wrong)})
+    with pytest.raises(ValueError, match=r"law\.npz: .* of 3 scores of 'msma' are NaN"):
+        load_law(path)
+
+
+def test_a_law_is_a_row_of_numbers_with_a_fingerprint():
+    for scores in (np.zeros((2, 2)), np.zeros(0), np.array([1, 2]), np.array(["a"])):
+        with pytest.raises(ValueError, match=r"'klip' are .* must be a row"):
+            Law({"klip": scores}, {"klip": ""})
+    with pytest.raises(ValueError, match=r"of \['klip'\] are missing"):
+        Law({"klip": np.zeros(2)}, {})
 
 
 @pytest.mark.parametrize("keep", [0, 30, 0.5, -1])
 def test_a_truncated_law_is_named(tmp_path, keep):
     path = tmp_path / "law.npz"
-    calibration.save_law(path, law_of(np.arange(50.0)))
+    save_law(path, law_of(klip=np.arange(50.0)))
     whole = path.read_bytes()
     path.write_bytes(whole[: int(0.5 * len(whole)) if keep == 0.5 else keep])
     with pytest.raises(
         ValueError, match=r"law\.npz: not a whole reference law .*delete"
     ):
-        calibration.load_law(path)
+        load_law(path)
 
 
 def test_another_file_is_no_law(tmp_path):
-    for name, arrays in (("a", dict(scores=np.ones(3))), ("b", dict(fingerprint=3))):
+    objects = np.array([{}], object)
+    files = dict(a=dict(scores=np.ones(3)), b=dict(names=objects, fingerprints=objects))
+    for name, arrays in files.items():
         np.savez(tmp_path / f"{name}.npz", **arrays)
         with pytest.raises(ValueError, match="not a whole reference law"):
-            calibration.load_law(tmp_path / f"{name}.npz")
+            load_law(tmp_path / f"{name}.npz")
+    with pytest.raises(ValueError, match=r"c\.npz: there is no such law"):
+        load_law(tmp_path / "c.npz")
+
+
+def test_a_law_larger_than_any_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "law.npz"
+    save_law(path, law_of(klip=np.zeros(5000)))  # 80 times smaller on disk
+    load_law(path)
+    monkeypatch.setattr(calibration, "_LARGEST", 20_000)
+    with pytest.raises(ValueError, match=r"law\.npz: .* it would take 2\d{4} bytes"):
+        load_law(path)
 
 
 def test_fingerprints_tell_everything_apart():
@@ -130,73 +154,19 @@ def test_fingerprints_tell_everything_apart():
     assert len(prints) == len(others) and first not in prints
 
 
-@jax.jit(static_argnames="steps")
-def draw(prior, operator, keys, steps):
-    def one(key):
-        return calibration.prior_predictive(
-            key, operator, NOISE_STD, prior, steps=steps
-        )
-
-    return jax.vmap(one)(keys)
-
-
 def test_draws_of_the_model_have_its_moments():
-    prior, operator = smooth_prior(), Identity(SHAPE)
+    prior, operator, n = smooth_prior(), Identity(SHAPE), 4000
+
+    @jax.jit
+    def draw(prior, operator, keys):
+        one = calibration.prior_predictive
+        return jax.vmap(lambda key: one(key, operator, NOISE_STD, prior))(keys)
+
+    x, scan = draw(prior, operator, jax.random.split(jax.random.key(0), n))
+    x, y = (np.asarray(a, np.float64) for a in (x, scan.y))
     variance = np.diag(prior.covariance)
-    keys = jax.random.split(jax.random.key(0), n := 4000)
-    x, y = (np.asarray(a, np.float64) for a in draw(prior, operator, keys, 25))
     error = (x.mean(0).ravel() - 0.5) / np.sqrt(variance / n)
     assert np.abs(error).max() < 4.5
     assert abs((y - x).std() / NOISE_STD - 1) < 4 / np.sqrt(2 * x.size)
     # By ancestral sampling 0.13 were missing.
     assert abs(1 - (x.var(0).ravel() / variance).mean()) < 0.03
-
-
-@pytest.fixture(scope="module")
-def scores():
-    """Scores of the law's draws, of exact draws, and of these with a bright spot."""
-    prior, operator = smooth_prior(), Identity(SHAPE)
-
-    @jax.jit
-    def score(prior, operator, keys, x):
-        def one(key, x):
-            key_noise, key = jax.random.split(key)
-            y = operator(x) + NOISE_STD * jax.random.normal(key_noise, x.shape)
-            found = klip.estimate(key, y, operator, NOISE_STD, prior, SETTINGS)
-            return klip.detection(found.levels, SETTINGS).score
-
-        return jax.vmap(one)(keys, x)
-
-    def keys(seed, n=200):
-        return jax.random.split(jax.random.key(seed), n)
-
-    predicted, _ = draw(prior, operator, keys(0), 200)
-    exact = jax.vmap(prior.sample)(keys(1))
-    rows, columns = jnp.ogrid[:8, :8]
-    spot = jnp.exp(-((rows - 3) ** 2 + (columns - 4) ** 2) / 2)
-    anomalous = exact + spot[..., None]
-    return [
-        np.asarray(score(prior, operator, keys(seed), x))
-        for seed, x in ((2, predicted), (3, exact), (4, anomalous))
-    ]
-
-
-def distance_from_uniform(p):
-    """Return the Kolmogorov-Smirnov statistic of p-values."""
-    p, n = np.sort(p), len(p)
-    return np.maximum(np.arange(1, n + 1) / n - p, p - np.arange(n) / n).max()
-
-
-def test_p_values_are_uniform_when_the_model_is_right(scores):
-    law, right, wrong = scores
-    p = [calibration.p_value(s, law) for s in right]
-    n, m = len(right), len(law)
-    # The 1 % point of the statistic for two samples, and the grid of the p-values.
-    limit = 1.63 * np.sqrt(1 / n + 1 / m) + 1 / (m + 1)
-    assert distance_from_uniform(p) < limit
-    false_alarms = np.mean(np.array(p) <= 0.05)
-    assert abs(false_alarms - 0.05) < 3 * np.sqrt(0.05 * 0.95 * (1 / n + 1 / m))
-    # The test has the power to see that an image does not belong.
-    p = [calibration.p_value(s, law) for s in wrong]
-    assert distance_from_uniform(p) > 2 * limit
-    assert np.mean(np.array(p) <= 0.05) > 0.5

@@ -67,6 +67,10 @@ class Detector:
         """Network calls of one `look`, those of the shared posterior not counted."""
         return 0
 
+    def calls(self, samples: int) -> int:
+        """Return the network calls of one `look` at so many posterior samples."""
+        return self.network_calls
+
     def look(self, key: PRNGKey, given: Given) -> Any:
         """Return what was seen, a pytree of arrays. Pure: jit, vmap, shard it."""
         raise NotImplementedError(f"{type(self).__name__} does not define look")

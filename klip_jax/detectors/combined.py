@@ -128,6 +128,9 @@ class Combined(Detector):
     def network_calls(self) -> int:
         return sum(part.network_calls for part in self.detectors.values())
 
+    def calls(self, samples: int) -> int:
+        return sum(part.calls(samples) for part in self.detectors.values())
+
     def look(self, key: PRNGKey, given: Given) -> dict[str, Any]:
         """Return what each part sees; part i, by name, uses fold_in(key, i)."""
         return {

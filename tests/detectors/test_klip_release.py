@@ -4,20 +4,22 @@ import numpy as np
 import pytest
 
 from klip_jax.detectors import klip_release
+from klip_jax.detectors.klip_release import CONFIGS, ReleasedKLIP
 from klip_jax.operators.ct import ParallelBeam
 from klip_jax.operators.identity import Identity
 from klip_jax.priors.analytic import Gaussian
+from klip_jax.types import Scan
 
 SHAPE = (8, 8, 1)
 PRIOR = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(64), jnp.full(64, 0.04))
 OPERATOR = ParallelBeam(SHAPE, views=5)
 pytestmark = pytest.mark.usefixtures("compile_fast")
-run = jax.jit(klip_release.maps, static_argnames=("samples", "steps", "zeta"))
+run = jax.jit(klip_release.maps, static_argnames=("samples", "steps"))
 
 
 @pytest.fixture(scope="module")
 def measured():
-    return OPERATOR(PRIOR.sample(jax.random.key(0)))
+    return Scan(OPERATOR, OPERATOR(PRIOR.sample(jax.random.key(0))), 1.0)
 
 
 def test_the_norm_is_the_largest_singular_value():
@@ -29,9 +31,9 @@ def test_the_norm_is_the_largest_singular_value():
 
 def test_the_unit_of_y_changes_nothing(measured):
     given = dict(samples=2, steps=20)
-    found = run(jax.random.key(1), measured, OPERATOR, PRIOR, **given)
-    tripled = klip_release.Scaled(OPERATOR, jnp.float32(3))
-    other = run(jax.random.key(1), 3 * measured, tripled, PRIOR, **given)
+    found = run(jax.random.key(1), measured, PRIOR, **given)
+    tripled = Scan(3 * OPERATOR, 3 * measured.y, 1.0)
+    other = run(jax.random.key(1), tripled, PRIOR, **given)
     np.testing.assert_allclose(found.samples, other.samples, rtol=1e-3)
     np.testing.assert_allclose(found.mean, other.mean, atol=1e-4)
 
@@ -46,21 +48,23 @@ def test_scores_are_largest_blocks_with_a_jackknife_error():
         ("chaos_padis_image", 0, 1),
         ("celeba_image", 0, 1),
     ):
-        detection = klip_release.detection(found, config)
+        detection = ReleasedKLIP(config=config).judge(found)
         np.testing.assert_allclose(detection.heatmap, mean[window], rtol=1e-5)
         blocks = mean[window].reshape(64 // block, block, 64 // block, block)
         largest = blocks.sum((1, 3)).max()
         np.testing.assert_allclose(detection.score, largest, rtol=1e-5)
         assert 0 < detection.stderr < detection.score
     same = found._replace(samples=jnp.repeat(samples[:1], 4, 0))
-    assert klip_release.detection(same, "celeba_image").stderr < 1e-5
+    assert ReleasedKLIP(config="celeba_image").judge(same).stderr < 1e-5
 
 
 def test_wrong_settings_are_refused(measured):
-    given = jax.random.key(0), measured, OPERATOR, PRIOR
     with pytest.raises(ValueError, match="samples=1"):
-        klip_release.maps(*given, samples=1)
+        ReleasedKLIP(samples=1)
     with pytest.raises(ValueError, match="window"):
-        klip_release.maps(*given, steps=3)
-    with pytest.raises(ValueError, match="config='mine'"):
-        klip_release.detection(None, "mine")
+        klip_release.maps(jax.random.key(0), measured, PRIOR, steps=3)
+    with pytest.raises(ValueError, match="config='mine': choose one of"):
+        ReleasedKLIP(config="mine")
+    with pytest.raises(ValueError, match="zeta=0"):
+        ReleasedKLIP(zeta=0.0)
+    assert len(CONFIGS) == 4 and ReleasedKLIP().network_calls == 800

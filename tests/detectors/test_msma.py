@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from klip_jax.detectors import msma
+from klip_jax.detectors.msma import MSMA, BlockMSMA
 from klip_jax.priors.analytic import Gaussian
+from klip_jax.types import Given
 
 SHAPE, LEVELS = (4, 6, 2), jnp.float32([0.02, 0.2, 2.0])
 pytestmark = pytest.mark.usefixtures("compile_fast")
@@ -26,22 +28,24 @@ def test_scores_of_a_gaussian_prior():
     spectrum = np.geomspace(0.003, 0.3, 48)
     prior = Gaussian(jnp.full(SHAPE, 0.5), jnp.float32(basis), jnp.float32(spectrum))
     x = prior.sample(jax.random.key(0))
-    found = jax.jit(msma.features, static_argnames="block")(x, prior, LEVELS, block=2)
-    assert found.blocks.shape == (2, 3, 3)
+    look = jax.jit(lambda detector, given: detector.look(None, given))
+    levels, given = tuple(LEVELS), Given(prior, image=x)
+    image = look(MSMA(levels), given)
+    blocks = look(BlockMSMA(levels=levels, block=2), given)
+    assert blocks.shape == (2, 3, 3)
     for i, s in enumerate(np.asarray(LEVELS, np.float64)):
         modes = basis.T @ np.asarray(x - 0.5, np.float64).ravel()
         score = (basis @ (modes / (spectrum + s**2))).reshape(SHAPE)
-        np.testing.assert_allclose(found.image[i], s * np.linalg.norm(score), rtol=1e-4)
+        np.testing.assert_allclose(image[i], s * np.linalg.norm(score), rtol=1e-4)
         # The block of rows 2, 3 and columns 4, 5.
         corner = s * np.linalg.norm(score[2:, 4:])
-        np.testing.assert_allclose(found.blocks[1, 2, i], corner, rtol=1e-3)
+        np.testing.assert_allclose(blocks[1, 2, i], corner, rtol=1e-3)
 
 
 def test_blocks_must_divide():
     prior = Gaussian(jnp.zeros(SHAPE), jnp.eye(48), jnp.ones(48))
     with pytest.raises(ValueError, match="block=4 does not divide a 4x6 image"):
-        msma.features(jnp.zeros(SHAPE), prior, LEVELS, block=4)
-    assert msma.network_calls(10) == 10
+        BlockMSMA().look(None, Given(prior, image=jnp.zeros(SHAPE)))
 
 
 def test_the_law_is_that_of_the_features(correlated):
@@ -100,3 +104,12 @@ def test_one_law_for_all_positions_or_one_for_each():
     np.testing.assert_allclose(
         found[1, 2], msma.mahalanobis(one, blocks[0, 1, 2]), rtol=1e-3
     )
+
+
+def test_positions_of_their_own():
+    blocks = jnp.float32(np.random.default_rng(2).normal(size=(50, 2, 3, 4)))
+    detector = BlockMSMA(block=2, per_position=True, top_share=0.0).fit(blocks)
+    detection = detector.judge(blocks[0])
+    likelihood = msma.negative_log_likelihood(fit_positions(blocks), blocks[0])
+    np.testing.assert_allclose(detection.heatmap[::2, ::2], likelihood, rtol=1e-4)
+    np.testing.assert_allclose(detection.score, 4 * likelihood.max(), rtol=1e-4)

@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax.detectors.noised_reconstruction import errors, network_calls
+from klip_jax.detectors.noised_reconstruction import DDPMOOD, AnoDDPM, errors
 from klip_jax.priors.analytic import Gaussian
+from klip_jax.types import Given
 
 SHAPE = (4, 3, 2)
 pytestmark = pytest.mark.usefixtures("compile_fast")
@@ -37,7 +38,28 @@ def test_expected_error_of_one_step_on_a_gaussian_prior():
 
 
 def test_network_calls_and_errors():
-    assert network_calls(7, steps=10, draws=2) == 140
-    x = jnp.zeros(SHAPE)
-    with pytest.raises(ValueError, match="draws=0: need at least 1"):
-        errors(jax.random.key(0), x, None, jnp.ones(1), draws=0)
+    assert DDPMOOD(levels=(0.1,) * 7, steps=10, draws=2).network_calls == 140
+    assert AnoDDPM(steps=7).network_calls == 7
+    for wrong in (dict(draws=0), dict(steps=0), dict(sigma=0.0), dict(top_share=1.5)):
+        name, value = next(iter(wrong.items()))
+        with pytest.raises(ValueError, match=f"{name}={value}: must be"):
+            AnoDDPM(**wrong)
+    with pytest.raises(ValueError, match=r"levels=\(0.1, nan\): must be positive"):
+        DDPMOOD(levels=(0.1, float("nan")))
+
+
+def test_a_level_recompiles_nothing():
+    prior = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(24), jnp.full(24, 0.04))
+    given, traces = Given(prior, image=jnp.zeros(SHAPE)), []
+
+    @jax.jit
+    def detect(detector):
+        traces.append(1)
+        return detector(jax.random.key(0), given).score
+
+    found = [
+        detect(AnoDDPM(sigma=sigma, steps=2, block=1, pool_width=width))
+        for sigma in (0.1, 0.2)
+        for width in (0.0, 1.0)
+    ]
+    assert len(traces) == 1 and len(set(map(float, found))) == 4

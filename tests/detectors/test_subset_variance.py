@@ -1,18 +1,25 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from klip_jax import sde
-from klip_jax.detectors import subset_variance
-from klip_jax.detectors.subset_variance import Subset, random_subset, reconstructions
-from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
+from klip_jax.detectors.subset_variance import (
+    Subset,
+    SubsetVariance,
+    random_subset,
+    reconstructions,
+    slices,
+)
 from klip_jax.operators.base import Operator
 from klip_jax.operators.ct import ParallelBeam
+from klip_jax.operators.identity import Identity
+from klip_jax.operators.mri import Cartesian
 from klip_jax.priors.analytic import Gaussian
-from klip_jax.samplers.resampling import resampling
+from klip_jax.samplers.ddim import DDIM
+from klip_jax.samplers.resampling import Resampling
+from klip_jax.scan import conditional_shift, residual
+from klip_jax.types import Scan
 
 SHAPE, VIEWS, NOISE_STD = (6, 6, 1), 6, 0.1
 OPERATOR = ParallelBeam(SHAPE, views=VIEWS)
@@ -25,10 +32,11 @@ pytestmark = pytest.mark.usefixtures("compile_fast")
 def run():
     """Two subsets of two of the six views: at least two views are in neither."""
 
-    @functools.partial(jax.jit, static_argnames="sampler")
-    def of(y, noise_std, sampler=None):
+    @jax.jit
+    def of(y, noise_std, sampler):
         key, settings = jax.random.key(0), dict(subsets=2, share=1 / 3, sampler=sampler)
-        return reconstructions(key, y, OPERATOR, noise_std, PRIOR, SIGMAS, **settings)
+        scan = Scan(OPERATOR, y, noise_std)
+        return reconstructions(key, scan, PRIOR, SIGMAS, **settings)
 
     return of
 
@@ -50,22 +58,20 @@ class Rows(Operator):
 
 def test_a_dropped_row_is_as_if_it_were_not_there(y):
     keep = random_subset(jax.random.key(2), y.shape, share=0.5, axis=None)
-    subset = ConditionalGaussian(
-        Subset(OPERATOR, keep.astype(y.dtype)), jnp.where(keep, y, 0), NOISE_STD
-    )
+    subset = Subset(OPERATOR, keep.astype(y.dtype))
+    subset = Scan(subset, jnp.where(keep, y, 0), NOISE_STD)
     rows = OPERATOR.matrix[keep.ravel()]
-    fewer = ConditionalGaussian(Rows(rows), y[keep], NOISE_STD)
+    fewer = Scan(Rows(rows), y[keep], NOISE_STD)
     x0, variance = PRIOR.mean, 0.03
     found, expected = (
-        jax.jit(type(likelihood).conditional_shift)(likelihood, x0, variance)
-        for likelihood in (subset, fewer)
+        jax.jit(conditional_shift)(scan, x0, variance) for scan in (subset, fewer)
     )
     exact = (
         variance
         * np.asarray(rows.T, np.float64)
         @ np.linalg.solve(
             variance * np.asarray(rows @ rows.T) + NOISE_STD**2 * np.eye(len(rows)),
-            np.asarray(fewer.residual(x0), np.float64),
+            np.asarray(residual(fewer, x0), np.float64),
         )
     )
     # The subset's iteration stops at a residual of 1e-3.
@@ -74,7 +80,7 @@ def test_a_dropped_row_is_as_if_it_were_not_there(y):
     np.testing.assert_allclose(found.ravel(), exact, atol=1e-2 * scale)
 
 
-@pytest.mark.parametrize("sampler", [None, resampling()], ids=["ddim", "resampling"])
+@pytest.mark.parametrize("sampler", [DDIM(), Resampling()], ids=["ddim", "resampling"])
 def test_dropped_views_change_nothing(run, y, sampler):
     plain = run(y, NOISE_STD, sampler=sampler)
     for wrong in (3.0, jnp.nan):
@@ -93,7 +99,7 @@ def test_dropped_views_change_nothing(run, y, sampler):
 
 
 def test_only_the_subsets_vary(run, y):
-    informed, uninformed = run(y, NOISE_STD), run(y, 1e4)
+    informed, uninformed = run(y, NOISE_STD, DDIM()), run(y, 1e4, DDIM())
     assert informed.variance.mean() > 1e-3
     assert uninformed.variance.max() < 1e-6
 
@@ -128,11 +134,21 @@ def test_subsets_are_random():
 
 
 def test_errors_speak(y):
-    arguments = (jax.random.key(0), y, OPERATOR, NOISE_STD, PRIOR, SIGMAS)
-    with pytest.raises(ValueError, match="subsets=1: a variance needs at least 2"):
-        reconstructions(*arguments, subsets=1)
+    arguments = jax.random.key(0), Scan(OPERATOR, y, NOISE_STD), PRIOR, SIGMAS
+    with pytest.raises(ValueError, match="subsets=1: must be an integer >= 2"):
+        SubsetVariance(subsets=1)
+    with pytest.raises(ValueError, match="must increase"):
+        SubsetVariance(sigma_min=3.0, sigma_max=2.0)
+    with pytest.raises(ValueError, match=r"share=1.0: must be in \(0, 1\)"):
+        SubsetVariance(share=1.0)
     for share, count in ((0.05, 0), (1.0, 6)):
         words = f"share={share} keeps {count} of 6 measurements along axis=0"
         with pytest.raises(ValueError, match=words):
-            reconstructions(*arguments, share=share)
-    assert subset_variance.network_calls(20, subsets=8) == 160
+            reconstructions(*arguments, sampler=DDIM(), share=share)
+    assert SubsetVariance(subsets=8, steps=20).network_calls == 160
+
+
+def test_what_a_scanner_drops_is_whole_views_or_lines():
+    assert slices(OPERATOR) == 0
+    assert slices(Cartesian(SHAPE)) == 1
+    assert slices(Identity(SHAPE)) is None
