@@ -75,7 +75,7 @@ def check_eta(eta: Scalar) -> None:
         raise ValueError(f"eta={eta}: the noise multiplier must be >= 0")
 
 
-def check_langevin(size: Scalar, steps: int) -> None:
+def check_langevin(size: Scalar, steps: int | float) -> None:
     """Raise a ValueError unless 0 < `size` <= 1 and `steps` is an integer >= 1."""
     if is_number(size) and not 0 < size <= 1:
         raise ValueError(
