@@ -88,7 +88,9 @@ class Whitened(Operator):
       noise_std: one a measurement, broadcast to [operator.out_shape], > 0.
     """
 
-    def __init__(self, operator: LinearOperator, noise_std: Float[Array, "..."]):
+    def __init__(
+        self, operator: LinearOperator, noise_std: Float[Array, "..."] | float
+    ):
         self.operator, self.noise_std = operator, noise_std
         self.in_shape, self.out_shape = operator.in_shape, operator.out_shape
         self.out_dtype = operator.out_dtype

@@ -194,7 +194,7 @@ def levels(steps: int) -> tuple[np.ndarray, np.ndarray]:
     even = SIGMA_MIN * np.exp(log_ratio * np.linspace(1, 0, steps))
     variance = even**2 - np.append(even[1:], 0) ** 2
     following = np.sqrt(np.maximum(sigma**2 - variance, 0))
-    return np.float32(sigma), np.float32(following)
+    return sigma.astype(np.float32), following.astype(np.float32)
 
 
 def training_g() -> Callable[[Scalar], Scalar]:
