@@ -118,9 +118,11 @@ def _cut(views: Views, count: int) -> Views:
 
 def _arrays(parts: Sequence[Views], context: Context) -> dict[str, np.ndarray]:
     """Return the arrays of a chunk by their names in the store."""
-    found: dict[str, list[np.ndarray]] = {}
+    found: dict[str, list[Any]] = {}
     for views in parts:
-        named = {f"reconstruction/{k}": v for k, v in views.picture.items()}
+        named: dict[str, Any] = {
+            f"reconstruction/{k}": v for k, v in views.picture.items()
+        }
         for name, seen in views.seen.items():
             named |= {f"{name}/{k}": v for k, v in seen.extras.items()}
             if seen.detection is not None and seen.detection.heatmap is not None:

@@ -26,9 +26,9 @@ class Batch(NamedTuple):
     """
 
     key: Any
-    image: np.ndarray | None = None
-    y: np.ndarray | None = None
-    eligible: np.ndarray | None = None
+    image: Any = None
+    y: Any = None
+    eligible: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

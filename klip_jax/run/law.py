@@ -87,7 +87,7 @@ def references(job: Job, viewer: Viewer, *, progress: bool = True) -> References
 def save(job: Job, made: References) -> None:
     """Write law.npz, to be shipped or named as calibration.law: scores without fits."""
     scores = {
-        name: np.float32(found.law / _factor(job, name))
+        name: np.asarray(found.law / _factor(job, name), np.float32)
         for name, found in made.items()
         if len(found.law) and np.isfinite(found.law).all() and not found.detector.fits
     }
@@ -163,9 +163,9 @@ def _scores(store: Store, name: str) -> np.ndarray:
 
 def _looked(job: Job, store: Store, name: str):
     """Read what a detector looked at, all images of a store."""
-    structure = jax.tree.structure(job.rehearsed[name].looked)
-    leaves = [store.array(f"{name}/looked/{i}")[:] for i in range(structure.num_leaves)]
-    return jax.tree.unflatten(structure, leaves)
+    leaves, structure = jax.tree.flatten(job.rehearsed[name].looked)
+    arrays = [store.array(f"{name}/looked/{i}")[:] for i in range(len(leaves))]
+    return jax.tree.unflatten(structure, arrays)
 
 
 def _judged(detector: Detector, looked) -> np.ndarray:
@@ -176,4 +176,4 @@ def _judged(detector: Detector, looked) -> np.ndarray:
         score(detector, jax.tree.map(lambda a: a[i : i + _AT_ONCE], looked))  # noqa: B023
         for i in range(0, count, _AT_ONCE)
     ]
-    return np.float64(np.concatenate(parts))
+    return np.concatenate(parts).astype(np.float64)

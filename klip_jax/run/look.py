@@ -94,6 +94,7 @@ def draw(scene: Scene, key, *, shape, steps):
 def measure(scene: Scene, key, image):
     """Simulate the measurements of an image."""
     key = jax.random.fold_in(key, keys.NOISE)
+    assert scene.noise_std is not None  # there is a scanner
     return simulate(key, scene.operator, image, scene.noise_std).y
 
 
@@ -187,8 +188,10 @@ class Viewer:
         if judged:
             (detection, extras), took = self._timed(self._judge, detector, looked)
             seconds += took
-        host = jax.tree.map(np.asarray, (looked, detection, extras))
-        return Seen(*host, seconds / len(batch.key))
+        looked, detection, extras = jax.tree.map(
+            np.asarray, (looked, detection, extras)
+        )
+        return Seen(looked, detection, extras, seconds / len(batch.key))
 
     def _timed(self, program, *args):
         """Run a program, compiled before its time is taken."""

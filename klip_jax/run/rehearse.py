@@ -58,8 +58,8 @@ def build_detector(name: str, settings: Mapping[str, Any]) -> Detector:
     if getattr(type(detector), "_flax_dataclass", False):
         # To jax two of these with the same fields are one, and so are their programs.
         raise ValueError(
-            f"{where}: {settings['name']} is a dataclass of flax.struct; make it one of "
-            "klip_jax.struct, which is spelled the same"
+            f"{where}: {settings['name']} is a dataclass of flax.struct; make it one "
+            "of klip_jax.struct, which is spelled the same"
         )
     numbers = bool | int | float | np.ndarray | np.generic | jax.Array
     if not all(isinstance(leaf, numbers) for leaf in jax.tree.leaves(detector)):

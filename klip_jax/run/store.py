@@ -110,7 +110,7 @@ class Store:
         and what to do.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | pathlib.Path):
         self.folder = pathlib.Path(folder)
         self.meta: dict[str, Any] = read_config(folder)
         for chunk in self.chunks_done():
