@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.guidance.guided import Guided
 from klip_jax.guidance.none import NoGuidance
 
@@ -93,3 +94,15 @@ def test_guided_twice_is_guided_by_both():
     first = bed.exact().score(bed.prior, bed.scan, u, 0.3)[1]
     second = other.exact().score(bed.prior, other.scan, u, 0.3)[1]
     np.testing.assert_allclose(sum(both), 0.3**2 * (first + second), atol=1e-12)
+
+
+def test_a_guided_denoiser_is_a_pytree_of_its_parts():
+    # One compilation for all settings; a batch of images is a loop over them.
+    bed = beds.white()
+    us = jax.vmap(bed.prior.sample)(jax.random.split(jax.random.key(6), 3))
+    run = jax.jit(jax.vmap(lambda guided, u: guided(u, 0.3), (None, 0)))
+    for inflation in (1.0, 2.0):
+        guided = Guided(bed.prior, ConditionalGaussian(inflation), bed.scan)
+        expected = [guided(u, 0.3) for u in us]
+        np.testing.assert_allclose(run(guided, us), expected, 1e-12)
+    assert run._cache_size() == 1
