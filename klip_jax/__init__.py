@@ -2,20 +2,23 @@
 
 >>> import jax
 >>> import klip_jax
->>> from klip_jax.operators.ct import ParallelBeam
->>> prior, record = klip_jax.load_prior("phantom_ct")
->>> scanner, key = ParallelBeam((64, 64, 1), views=24), jax.random.key(0)
->>> x = jax.numpy.zeros((64, 64, 1))
->>> scan = klip_jax.simulate(key, scanner, x, 0.1)
->>> isinstance(scan, klip_jax.Scan)
-True
->>> sampler = klip_jax.PosteriorSampler(samples=3, steps=4)
+>>> from klip_jax.operators.mask import Half
+>>> def denoise(x, sigma):  # E[x0 | x] for white pixels, N(1/2, 1/4)
+...     return (x + 2 * sigma**2) / (1 + 4 * sigma**2)
+>>> prior = klip_jax.prior(denoise)  # or klip_jax.load_prior("phantom_ct")
+>>> key, scanner, x = jax.random.key(0), Half((8, 8, 1)), jax.numpy.ones((8, 8, 1))
+>>> scan = klip_jax.simulate(key, scanner, x, 0.1)  # a klip_jax.Scan
+>>> klip_jax.detect(scan.y, scanner, 0.1, prior, key=key).heatmap.shape
+(8, 8)
+
+or, in steps that other detectors share,
+
+>>> sampler = klip_jax.PosteriorSampler(samples=3)
 >>> posterior = sampler(key, scan, prior)  # a klip_jax.Posterior
->>> given = klip_jax.Given(prior, scan, posterior)
->>> klip = klip_jax.KLIP(level_count=2, window=(0.02, 0.1))
->>> detection = klip.judge(klip.look(key, given))  # a klip_jax.Detection
->>> detection.heatmap.shape
-(64, 64)
+>>> klip = klip_jax.KLIP(window=(0.02, 0.1))
+>>> looked = klip.look(key, klip_jax.Given(prior, scan, posterior))
+>>> klip.judge(looked).heatmap.shape  # of a klip_jax.Detection
+(8, 8)
 
 The map of the package, in the order data takes:
 

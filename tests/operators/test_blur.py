@@ -66,7 +66,7 @@ def test_gaussian_blur_equals_scipy(boundary):
     expected = scipy.ndimage.gaussian_filter(
         IMAGE[..., 0], 1.5, mode=MODE[boundary], truncate=4.0
     )
-    np.testing.assert_allclose(op(IMAGE)[..., 0], expected, atol=1e-6)
+    np.testing.assert_allclose(op(jnp.asarray(IMAGE))[..., 0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("boundary", MODE)
@@ -74,7 +74,7 @@ def test_gaussian_blur_equals_scipy(boundary):
 def test_uniform_blur_equals_scipy(boundary, size):
     op = UniformBlur(IMAGE.shape, size=size, boundary=boundary)
     expected = scipy.ndimage.uniform_filter(IMAGE[..., 0], size, mode=MODE[boundary])
-    np.testing.assert_allclose(op(IMAGE)[..., 0], expected, atol=1e-6)
+    np.testing.assert_allclose(op(jnp.asarray(IMAGE))[..., 0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("boundary", MODE)
@@ -82,7 +82,7 @@ def test_motion_blur_equals_scipy_with_its_kernel(boundary):
     kernel = kernel_of(MotionBlur((21, 21, 1), size=9))[6:15, 6:15]
     op = MotionBlur(IMAGE.shape, size=9, boundary=boundary)
     expected = scipy.ndimage.convolve(IMAGE[..., 0], kernel, mode=MODE[boundary])
-    np.testing.assert_allclose(op(IMAGE)[..., 0], expected, atol=1e-6)
+    np.testing.assert_allclose(op(jnp.asarray(IMAGE))[..., 0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1, 9])
