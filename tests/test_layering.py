@@ -11,8 +11,9 @@ import klip_jax
 ROOT = Path(klip_jax.__file__).parent
 # A module imports from the lines above its own, never from its own line.
 LAYERS = """
-types files
-sde filters blocks pixels parallel
+types files struct
+sde filters blocks parallel
+pixels
 operators nets classifiers data metrics checkpoint
 priors scan phantoms convert testing
 guidance
