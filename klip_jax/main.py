@@ -137,8 +137,10 @@ def _parse():
     except Exception as error:
         # A config is anybody's code, and fails in any way; its own words come last.
         text = str(error).rstrip().splitlines() or [type(error).__name__]
-        text = text[-1:] if "Traceback" in str(error) else text
-        raise ValueError(f"command line: {' '.join(text)}") from None
+        text = " ".join(text[-1:] if "Traceback" in str(error) else text)
+        if not isinstance(error, flags.Error | TypeError | ValueError):
+            text = f"the config fails, {type(error).__name__}: {text}"
+        raise ValueError(f"command line: {text}") from None
     if extra:
         raise ValueError(
             f"command line: what is {extra[0]!r}? settings are --config.a=b"
@@ -224,6 +226,8 @@ def _announce(job: Job, mode: str):
         viewer = job.viewer()
         references = law.references(job, viewer)
         law.save(job, references)
+        for line in law.failures(references):
+            print(f"klip_jax: {line}", file=sys.stderr)
         if mode == "calibrate":
             return 0
         detect.detect(job, references, viewer)

@@ -84,6 +84,23 @@ def references(job: Job, viewer: Viewer, *, progress: bool = True) -> References
     return References(made)
 
 
+def failures(made: References) -> list[str]:
+    """Say of which detectors a draw or a healthy image failed: they get no p-values."""
+    found = []
+    for name, reference in made.items():
+        for what, scores in (
+            ("draws of the model", reference.law),
+            ("healthy images", reference.healthy),
+        ):
+            bad = int(np.sum(~np.isfinite(scores)))
+            if bad:
+                found.append(
+                    f"{name} has no score of {bad} of {len(scores)} {what}, so it gets "
+                    "no p-values by them"
+                )
+    return found
+
+
 def save(job: Job, made: References) -> None:
     """Write law.npz, to be shipped or named as calibration.law: scores without fits."""
     scores = {

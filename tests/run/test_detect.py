@@ -350,6 +350,8 @@ def test_a_law_of_nan_makes_nothing_significant(tmp_path):
     hollow = dict(name="fake_run:Hollow")
     _, references, store = run(fake_run.settings(detectors__misfit=hollow), tmp_path)
     assert np.isnan(references["misfit"].law).all()
+    (line,) = law.failures(references)
+    assert line.startswith("misfit has no score of 12 of 12 draws of the model")
     found = store.scores(["detector", "p_value"])
     mine = found["detector"] == "misfit"
     assert np.isnan(found["p_value"][mine]).all()

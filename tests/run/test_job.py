@@ -265,6 +265,15 @@ def test_a_mask_of_the_same_name(tmp_path):
         job.prepare(settings, tmp_path / "0")
 
 
+def test_a_file_named_like_a_setting_is_no_setting(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = job.prepare(fake_run.settings(), tmp_path / "run").fingerprints
+    for name in ("identity.Identity", "white"):
+        (tmp_path / name).write_text("no operator")
+    after = job.prepare(fake_run.settings(), tmp_path / "run")
+    assert after.fingerprints == before
+
+
 def test_settings_survive_json(tmp_path):
     settings = fake_run.settings()
     first = job.prepare(settings, tmp_path)
