@@ -50,8 +50,8 @@ def block_auroc(
     block: int,
 ) -> float:
     """Return the AUROC of the blocks of one image; see `block_aurocs`."""
-    images = (np.asarray(image)[None] for image in (heatmap, mask, region))
-    return float(block_aurocs(*images, block)[0])
+    one, odd, where = (np.asarray(image)[None] for image in (heatmap, mask, region))
+    return float(block_aurocs(one, odd, where, block)[0])
 
 
 def block_aurocs(

@@ -1,6 +1,6 @@
 """Curves of a run: detection ROC, scores by group, densities over noise levels."""
 
-from typing import NamedTuple
+import dataclasses
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -30,7 +30,8 @@ _SIDES = {
 }
 
 
-class Density(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Density:
     """A density over noise levels: mean over the images of one side, and its error.
 
     Attributes:
@@ -62,23 +63,26 @@ def read_density(store: Store, table: Table, name: str) -> dict[str, Density]:
         return {}
     array, levels = (store.array(f"{name}/{extra}") for extra in ("density", "levels"))
     shape = array.shape[1], int(np.prod(array.shape[2:]))
-    sums = {side: [0, np.zeros(shape), np.zeros(shape)] for side in table.sides}
-    sides, first = table.sides, None
+    sides = table.sides
+    counts = dict.fromkeys(sides, 0)
+    totals, squares = ({side: np.zeros(shape) for side in sides} for _ in range(2))
+    first = np.zeros((0, *shape))
     for rows in batches(store, table, shape):
         density = read(array, table.index[rows]).astype(np.float64)
         density = density.reshape(len(rows), *shape)
         finite = np.isfinite(density).all((1, 2))
         # Squares of what is left of the first image: no digits are lost.
-        first = density[finite][:1] if first is None or not len(first) else first
-        for side, (_, total, squares) in sums.items():
-            part = density[finite & sides[side][rows]] - first
-            sums[side][0] += len(part)
-            total += part.sum(0)
-            squares += (part**2).sum(0)
+        first = first if len(first) else density[finite][:1]
+        for side, own in sides.items():
+            part = density[finite & own[rows]] - first
+            counts[side] += len(part)
+            totals[side] += part.sum(0)
+            squares[side] += (part**2).sum(0)
     found = {}
-    for side, (count, total, squares) in sums.items():
+    for side, count in counts.items():
         if count:
-            spread = squares - total**2 / count
+            total = totals[side]
+            spread = squares[side] - total**2 / count
             error = np.sqrt(np.maximum(spread, 0) / max(count - 1, 1) / count)
             sigma = read(levels, table.index[:1])[0]
             found[side] = Density(sigma, first[0] + total / count, error, count)

@@ -138,7 +138,7 @@ def image_figure(
         line = (bottom + wide / 2 * ratio + 0.04) / size[1]
         for i, name in enumerate(names):
             title = plain(name_of(name), max(8, int(wide * 9)))
-            style = dict(fontsize=7, color=QUIET, parse_math=False)
+            style: Any = dict(fontsize=7, color=QUIET, parse_math=False)
             figure.text(i * step / size[0], line, title, **style)
     _heading(figure, size, shown)
     return png(figure)

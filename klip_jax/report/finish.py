@@ -199,7 +199,7 @@ def _arrays(table) -> dict[str, str]:
 
 
 def _facts(store) -> dict[str, str]:
-    facts = {}
+    facts: dict[str, str] = {}
     for name, value in store.meta["settings"].items():
         if name == "detectors" and isinstance(value, dict):
             facts |= {f"detectors.{n}": page.settings_text(v) for n, v in value.items()}

@@ -4,8 +4,8 @@ What is kept of an image is a few numbers, so memory does not grow with the imag
 of the main detector's maps some pixels are kept, for the pooled metrics.
 """
 
+import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -21,7 +21,8 @@ POOLED_PIXELS = 2**23
 _BATCH_PIXELS = 2**21
 
 
-class Normal(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Normal:
     """What the main detector's maps look like where nothing is odd.
 
     Attributes:
@@ -35,7 +36,8 @@ class Normal(NamedTuple):
     count: int
 
 
-class Measured(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Measured:
     """What the maps say of each image.
 
     Attributes:

@@ -1,6 +1,8 @@
 """The pictures of the page: read from the store, drawn where they changed."""
 
 import base64
+import dataclasses
+import functools
 import re
 from typing import Any
 
@@ -45,12 +47,14 @@ def of_images(
     pictures, files = [], set()
     for i, each in zip(rows, shown, strict=True):
         safe = _SAFE.fullmatch(each.image_id)
-        path = folder / f"image_{each.image_id if safe else table.index[i]}.png"
-        settings = dict(limits=limits, unit=unit)
+        # No safe name has a tilde, so that no two images share a file.
+        name = each.image_id if safe else f"~{table.index[i]}"
+        path = folder / f"image_{name}.png"
+        settings: dict[str, Any] = dict(limits=limits, unit=unit)
         png = figures.kept(
             path,
             [each._asdict(), settings],
-            lambda each=each, settings=settings: figures.image_figure(each, **settings),
+            functools.partial(figures.image_figure, each, **settings),
         )
         files.add(path)
         alt = f"images of {each.image_id}"
@@ -90,8 +94,8 @@ def of_curves(
         titles = list(table.detectors[name].get("curves", ()))
         png = figures.kept(
             store.folder / "figures" / f"density_{name}.png",
-            [{side: tuple(d) for side, d in densities.items()}, titles],
-            lambda d=densities, t=titles: curves.density_figure(d, t),
+            [{side: dataclasses.astuple(d) for side, d in densities.items()}, titles],
+            functools.partial(curves.density_figure, densities, titles),
         )
         caption = (
             f"{name_of(name)}: where along the noise levels the score sits, mean over "

@@ -1,6 +1,7 @@
 """What a store says of its images, a row an image: the scores of all detectors."""
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -18,7 +19,8 @@ PER_DETECTOR = (
 )
 
 
-class Table(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Table:
     """The scores of N images, in the order of the data.
 
     Attributes:
@@ -81,8 +83,12 @@ def read_table(store: Store) -> Table:
                 f"{len(index)} images; delete scores/ and run again"
             )
     return Table(
-        index,
-        *(rows[column][first] for column in PER_IMAGE),
+        index=index,
+        ids=rows["image_id"][first],
+        groups=rows["group"][first],
+        patients=rows["patient"][first],
+        misfit=rows["misfit"][first],
+        first_bad_step=rows["first_bad_step"][first],
         columns={
             name: {column: rows[column][own] for column in PER_DETECTOR}
             for name, own in of.items()

@@ -85,7 +85,7 @@ def test_hostile_text_is_escaped(tmp_path, drawn):
     text = report(tmp_path, images, detectors=detectors)
     assert "<script" not in text
     assert text.count("&lt;script&gt;") >= 4
-    assert (tmp_path / "a_run" / "figures" / "image_0.png").is_file()
+    assert (tmp_path / "a_run" / "figures" / "image_~0.png").is_file()
 
 
 def test_hostile_text_is_drawn(tmp_path):
