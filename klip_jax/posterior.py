@@ -13,11 +13,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 from jaxtyping import Float
 
-from klip_jax import sde
+from klip_jax import sde, struct
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.sample import sample
 from klip_jax.samplers.resampling import Resampling

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 
+from klip_jax import struct
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.guidance.none import NoGuidance
 from klip_jax.operators.base import Operator

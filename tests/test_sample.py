@@ -5,9 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 
-from klip_jax import sde
+from klip_jax import sde, struct
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.guidance.none import NoGuidance
 from klip_jax.kl import path_kl

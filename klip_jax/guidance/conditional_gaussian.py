@@ -21,8 +21,8 @@ instead of chosen.
 import math
 
 import jax
-from flax import struct
 
+from klip_jax import struct
 from klip_jax.scan import conditional_shift, perturbed
 from klip_jax.types import Denoiser, Image, PRNGKey, Scalar, Scan
 

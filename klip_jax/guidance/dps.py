@@ -10,8 +10,8 @@ Reference: Chung et al. 2023, eq. 11-16; docs/theory.md, section 8.
 """
 
 import jax
-from flax import struct
 
+from klip_jax import struct
 from klip_jax.scan import residual
 from klip_jax.types import Denoiser, Image, Scalar, Scan
 

@@ -8,8 +8,7 @@ that was trained on pairs (x, y).
 
 from typing import Any
 
-from flax import struct
-
+from klip_jax import struct
 from klip_jax.types import Denoiser, Image, Scalar
 
 

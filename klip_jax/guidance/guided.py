@@ -10,8 +10,7 @@ Reference: docs/theory.md, section 8; Efron 2011, eq. 1.4 (Tweedie).
 
 from typing import Any
 
-from flax import struct
-
+from klip_jax import struct
 from klip_jax.types import Denoiser, Guidance, Image, Scalar
 
 

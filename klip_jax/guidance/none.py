@@ -3,8 +3,8 @@
 from typing import Any
 
 import jax.numpy as jnp
-from flax import struct
 
+from klip_jax import struct
 from klip_jax.types import Denoiser, Image, Scalar
 
 

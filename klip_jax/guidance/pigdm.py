@@ -12,8 +12,8 @@ v is sigma^2 prior_var / (prior_var + sigma^2), or the prior's own expected erro
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from klip_jax import struct
 from klip_jax.scan import data_score
 from klip_jax.types import Denoiser, Image, Scalar, Scan
 

@@ -15,8 +15,8 @@ Reference: Finzi et al. 2023 and Peng et al. 2024 (covariances in guidance); Hut
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from klip_jax import struct
 from klip_jax.scan import data_score
 from klip_jax.types import Denoiser, Image, Scalar, Scan
 

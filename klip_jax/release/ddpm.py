@@ -20,10 +20,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jax import Array
 from jaxtyping import Float
 
+from klip_jax import struct
 from klip_jax.priors.base import timestep_sigmas
 from klip_jax.samplers.base import FromNoise, is_number
 from klip_jax.scan import residual

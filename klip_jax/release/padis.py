@@ -16,10 +16,10 @@ with Kheirandish, Hong and Fridovich-Keil 2026.
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 from jaxtyping import Float, Int
 
+from klip_jax import struct
 from klip_jax.priors.patches import Patches
 from klip_jax.samplers.base import is_number
 from klip_jax.scan import residual

@@ -23,10 +23,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jax import Array
 from jaxtyping import Float
 
+from klip_jax import struct
 from klip_jax.operators.radial import RadialLines
 from klip_jax.samplers.base import FromNoise, is_number
 from klip_jax.types import Denoiser, Guidance, Image, PRNGKey, Scalar, StepInfo

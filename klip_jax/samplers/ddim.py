@@ -4,8 +4,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from klip_jax import struct
 from klip_jax.samplers.base import FromNoise, check_eta, is_number
 from klip_jax.types import Denoiser, Guidance, Image, PRNGKey, Scalar, StepInfo
 

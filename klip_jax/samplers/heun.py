@@ -7,8 +7,8 @@ guidance. Its solutions have the marginals of the reverse SDE.
 from typing import Any
 
 import jax.numpy as jnp
-from flax import struct
 
+from klip_jax import struct
 from klip_jax.samplers.base import FromNoise
 from klip_jax.types import Denoiser, Guidance, Image, PRNGKey, Scalar, StepInfo
 

@@ -10,8 +10,8 @@ its variance comes out as lambda (1 + (1 / r + 1 / 2) h / K). Smaller steps are 
 from typing import Any
 
 import jax.numpy as jnp
-from flax import struct
 
+from klip_jax import struct
 from klip_jax.samplers.base import FromNoise, check_langevin, langevin_steps
 from klip_jax.types import Denoiser, Guidance, Image, PRNGKey, Scalar, StepInfo
 

@@ -14,8 +14,8 @@ needed, no singular value decomposition. As s_y -> 0, lambda(a) -> 1.
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from klip_jax import struct
 from klip_jax.samplers.base import FromNoise, is_number
 from klip_jax.scan import conditional_shift, perturbed
 from klip_jax.types import (

@@ -12,8 +12,8 @@ therefore not fitted.
 """
 
 import jax
-from flax import struct
 
+from klip_jax import struct
 from klip_jax.guidance.none import NoGuidance
 from klip_jax.samplers.ancestral import Ancestral
 from klip_jax.samplers.base import FromNoise, check_eta, is_number

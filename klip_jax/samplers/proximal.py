@@ -2,8 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from klip_jax import struct
 from klip_jax.samplers.base import FromNoise, is_number
 from klip_jax.scan import conditional_shift
 from klip_jax.types import (

@@ -11,8 +11,8 @@ an exact draw of the conditional Gaussian.
 from typing import Any
 
 import jax
-from flax import struct
 
+from klip_jax import struct
 from klip_jax.samplers.base import FromNoise
 from klip_jax.types import Denoiser, Guidance, Image, PRNGKey, Scalar, StepInfo
 

@@ -4,6 +4,7 @@ A sampler whose docstring says "First order" or "Second order" must converge so.
 """
 
 import importlib
+import itertools
 import math
 import pkgutil
 import re
@@ -69,6 +70,12 @@ def test_samplers_are_samplers_with_floats_for_leaves(name):
     assert isinstance(sampler, Sampler)
     assert all(isinstance(leaf, float) for leaf in jax.tree.leaves(sampler))
     assert hash(sampler) == hash(SAMPLERS[name]())
+
+
+def test_no_two_samplers_share_a_program():
+    structures = [jax.tree.structure(kind()) for kind in SAMPLERS.values()]
+    for one, other in itertools.combinations(structures, 2):
+        assert one != other
 
 
 @pytest.mark.parametrize("name", STATED)
