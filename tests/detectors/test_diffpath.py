@@ -21,7 +21,7 @@ def known():
     rng = np.random.default_rng(0)
     mix = np.eye(6) + 0.3 * rng.normal(size=(6, 6))
     draws = rng.normal(size=(120, 6)) @ mix.T + 10
-    return np.float32(np.abs(draws) * np.geomspace(1, 1e5, 6))
+    return jnp.float32(np.abs(draws) * np.geomspace(1, 1e5, 6))
 
 
 def scores(detector, found):
@@ -66,7 +66,7 @@ def test_units_do_not_matter(known):
 
 
 def test_the_kernel_is_relative_to_the_spread(known):
-    speed = np.sqrt(known[:, 4].astype(float))
+    speed = np.sqrt(np.asarray(known[:, 4], float))
     for bandwidth, width in ((0.2, 0.2), (0.0, (120 * 3 / 4) ** -0.2)):
         law = DiffPath1D(bandwidth=bandwidth).fit(known)
         z = (speed[:3, None] - speed) / speed.std() / width
@@ -78,7 +78,7 @@ def test_the_kernel_is_relative_to_the_spread(known):
 @pytest.mark.parametrize("count", [2, 6])  # as many components as features, too
 def test_the_mixture_is_that_of_scikit_learn(known, kind, count):
     law = mixture(known, components=(count,), covariances=(kind,), folds=3)
-    z = StandardScaler().fit_transform(known.astype(float))
+    z = StandardScaler().fit_transform(np.asarray(known, float))
     fitted = GaussianMixture(count, covariance_type=kind, max_iter=200, random_state=0)
     expected = fitted.fit(z).score_samples(z[:20])
     found = jax.vmap(law.log_prob)(jnp.asarray(known[:20]))
@@ -102,13 +102,13 @@ def test_sums_over_many_pixels_keep_their_digits():
 def test_odd_features_score_higher(known):
     law = six(known, (1, 2))
     # Along the combination of numbers that varies least, each of them as usual.
-    mean, std = known.mean(0), known.std(0)
-    powers, combinations = np.linalg.eigh(np.corrcoef(known.T))
+    mean, std = np.mean(known, 0), np.std(known, 0)
+    powers, combinations = np.linalg.eigh(np.corrcoef(np.asarray(known).T))
     odd = mean + 4 * std * np.sqrt(powers[0]) * combinations[:, 0]
     assert np.all(np.abs(odd - mean) < 2 * std)
     usual, unusual = scores(law, known), scores(law, odd[None])
     assert unusual > np.quantile(usual, 0.98)
-    far = known[:1] * np.array([1, 1, 1, 1, 4, 1])
+    far = known[:1] * jnp.array([1, 1, 1, 1, 4, 1])
     assert scores(DiffPath1D().fit(known), far) > 10
 
 
