@@ -11,6 +11,7 @@ import json
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from klip_jax import calibration
@@ -181,7 +182,10 @@ def _scores(store: Store, name: str) -> np.ndarray:
 def _looked(job: Job, store: Store, name: str):
     """Read what a detector looked at, all images of a store."""
     leaves, structure = jax.tree.flatten(job.rehearsed[name].looked)
-    arrays = [store.array(f"{name}/looked/{i}")[:] for i in range(len(leaves))]
+    stored = [store.array(f"{name}/looked/{i}")[:] for i in range(len(leaves))]
+    arrays = [
+        jnp.asarray(a, leaf.dtype) for a, leaf in zip(stored, leaves, strict=True)
+    ]
     return jax.tree.unflatten(structure, arrays)
 
 
