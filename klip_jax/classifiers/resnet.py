@@ -151,7 +151,7 @@ def grad_cam(net: ResNet, variables: Any, x: Array, label: Array | int) -> Array
 
     Reference: Selvaraju et al. 2017, eqs. 1 and 2.
     """
-    maps = net.apply(variables, x, method="maps")
+    maps = jnp.asarray(net.apply(variables, x, method="maps"))
 
     def logit(maps):
         features = jnp.mean(maps, (0, 1))

@@ -271,11 +271,12 @@ class Resample(nn.Module):
 
     @nn.compact
     def __call__(self, h: Array) -> Array:
-        conv, c = {"name": "conv", "kernel_size": (3, 3)}, h.shape[-1]
+        c, kernel = h.shape[-1], (3, 3)
         if self.way == "up":
             h = jax.image.resize(h, (2 * h.shape[0], 2 * h.shape[1], c), "nearest")
-            return nn.Conv(c, **conv)(h)
-        return nn.Conv(c, strides=2, padding=2 * ((self.padding, 1),), **conv)(h)
+            return nn.Conv(c, kernel, name="conv")(h)
+        padding = 2 * ((self.padding, 1),)
+        return nn.Conv(c, kernel, strides=2, padding=padding, name="conv")(h)
 
 
 def _norm(settings, x, name):

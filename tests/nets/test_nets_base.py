@@ -7,7 +7,7 @@ import pytest
 
 from klip_jax.nets import base
 
-X = np.random.default_rng(0).normal(size=(6, 8, 3)).astype(np.float32)
+X = jax.random.normal(jax.random.key(0), (6, 8, 3))
 TAPS = [(1, 1), (1, 3, 3, 1), (1, 2, 4, 5)]
 
 
@@ -40,7 +40,7 @@ def test_two_taps_are_means_and_nearest_neighbours():
 
 def test_a_margin_may_come_with_the_image():
     inner = base.fir_down(X, (1, 3, 3, 1), pad=False)
-    outer = base.fir_down(np.pad(X, ((1, 1), (1, 1), (0, 0))), (1, 3, 3, 1), pad=False)
+    outer = base.fir_down(jnp.pad(X, ((1, 1), (1, 1), (0, 0))), (1, 3, 3, 1), pad=False)
     assert inner.shape == (2, 3, 3)
     np.testing.assert_allclose(outer, base.fir_down(X, (1, 3, 3, 1)), atol=1e-6)
 
@@ -51,7 +51,7 @@ def test_taps_are_even():
 
 
 def test_attention_of_each_head_is_its_own():
-    q, k, v = np.random.default_rng(1).normal(size=(3, 4, 2, 6)).astype(np.float32)
+    q, k, v = jax.random.normal(jax.random.key(1), (3, 4, 2, 6))
     found = base.attend(q, k, v, heads=3)
     for head in range(3):
         own = [a[..., 2 * head : 2 * head + 2].reshape(8, 2) for a in (q, k, v)]
@@ -75,7 +75,7 @@ def test_normalisation_is_over_the_whole_image():
         def __call__(self, x):
             return base.group_norm(x, groups=2)
 
-    x = np.random.default_rng(2).normal(3, 2, size=(5, 4, 6)).astype(np.float32)
+    x = 3 + 2 * jax.random.normal(jax.random.key(2), (5, 4, 6))
     found, _ = Norm().init_with_output(jax.random.key(0), x)
     for group in (np.s_[..., :3], np.s_[..., 3:]):
         expected = (x[group] - x[group].mean()) / x[group].std()

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from klip_jax.hub import empty_params
 from klip_jax.convert import diffusers, score_sde
+from klip_jax.hub import empty_params
 from klip_jax.nets.ncsnpp import NCSNpp
 from klip_jax.nets.song_unet import SongUNet
 from klip_jax.nets.unet2d import UNet2DModel

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny
 
-from klip_jax import build
+from klip_jax import hub
 from klip_jax.nets import unet
 from klip_jax.nets.unet import UNet, depth_to_space, space_to_depth
 from klip_jax.priors.edm import EDM
@@ -123,4 +123,4 @@ def test_statistics_are_over_the_image_or_its_rows(over, axes):
 
 def test_another_norm_is_refused():
     with pytest.raises(ValueError, match="norm_over='batch': must be 'image' or"):
-        build.empty_params(UNet(norm_over="batch"), (32, 32, 1))
+        hub.empty_params(UNet(norm_over="batch"), (32, 32, 1))
