@@ -12,7 +12,7 @@ is the mean of its largest blocks.
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import jax.numpy as jnp
 from jax import Array
@@ -79,7 +79,7 @@ class Detector:
         """Turn what was seen into a `Detection`, without a network. Pure."""
         raise NotImplementedError(f"{type(self).__name__} does not define judge")
 
-    def fit(self, looked: Any) -> Self:
+    def fit(self, looked: Any) -> "Detector":
         """Return the detector fitted to what it saw of N in-distribution images."""
         return self
 
@@ -122,8 +122,8 @@ class MapDetector(Detector):
 
     def __post_init__(self):
         check_count(block=self.block)
-        check_range(0, 1, top_share=self.top_share)
-        check_range(0, math.inf, pool_width=self.pool_width)
+        check_range(0.0, 1.0, top_share=self.top_share)
+        check_range(0.0, math.inf, pool_width=self.pool_width)
 
     def of_map(self, heatmap: Heatmap) -> Detection:
         """Reduce a map to a `Detection`; see `map_detection`."""

@@ -10,7 +10,7 @@ anomaly shows between, and the z-scores make the levels comparable.
 Reference: Graham et al. 2023 (DDPM-OOD); docs/theory.md, section 12.
 """
 
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +79,7 @@ class LevelLaw:
     std: Float[Array, " level_count"]
 
     @classmethod
-    def of(cls, errors: Float[Array, "n level_count *grid"]) -> Self:
+    def of(cls, errors: Float[Array, "n level_count *grid"]) -> "LevelLaw":
         """Fit to the errors of N >= 2 images, maps or their means.
 
         Raises:

@@ -21,7 +21,7 @@ Reference: Fisher 1932; Tippett 1931 (the smallest p); docs/theory.md, section 1
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ class Usual:
     std: Float[Array, ""]
 
     @classmethod
-    def of(cls, values: Float[Array, " n"]) -> Self:
+    def of(cls, values: Float[Array, " n"]) -> "Usual":
         """Take them of at least 2 numbers."""
         return cls(values.mean(), spread(values))
 
@@ -65,7 +65,7 @@ class PartLaw:
     pixel: Usual | None
 
     @classmethod
-    def of(cls, said: Detection) -> Self:
+    def of(cls, said: Detection) -> "PartLaw":
         """Fit to the detections of M >= 2 draws, stacked."""
         pixel = None if said.heatmap is None else Usual.of(said.heatmap.ravel())
         return cls(jnp.sort(said.score), Usual.of(said.score), pixel)
@@ -138,7 +138,7 @@ class Combined(Detector):
             for i, name in enumerate(sorted(self.detectors))
         }
 
-    def fit(self, looked: Mapping[str, Any]) -> Self:
+    def fit(self, looked: Mapping[str, Any]) -> "Combined":
         """Fit the parts and the law of what each says.
 
         Raises:

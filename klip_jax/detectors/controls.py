@@ -127,8 +127,8 @@ class _Filtered(MapDetector):
 
     def __post_init__(self):
         super().__post_init__()
-        check_range(0, math.inf, filter_width=self.filter_width)
-        check_range(0, 1, filter_weight=self.filter_weight)
+        check_range(0.0, math.inf, filter_width=self.filter_width)
+        check_range(0.0, 1.0, filter_weight=self.filter_weight)
 
     def judge(self, looked: Image) -> Detection:
         """Score (1 - w) v^2 + w (G v)^2 / g of what was looked at, v; see `kl`."""

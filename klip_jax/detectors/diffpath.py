@@ -19,7 +19,7 @@ Reference: Heng, Thiery and Soh 2024 (DiffPath); docs/theory.md, section 12.
 """
 
 import dataclasses
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,7 @@ class DiffPath1D(_Path):
 
     bandwidth: Scalar = 0.0
 
-    def fit(self, looked: Float[Array, "n 6"]) -> Self:
+    def fit(self, looked: Float[Array, "n 6"]) -> "DiffPath1D":
         return dataclasses.replace(self, law=kernels(speed(looked), self.bandwidth))
 
     def judge(self, looked: Float[Array, "6"]) -> Detection:
@@ -99,7 +99,7 @@ class DiffPath6D(_Path):
     folds: int = struct.field(pytree_node=False, default=10)
     seed: int = struct.field(pytree_node=False, default=0)
 
-    def fit(self, looked: Float[Array, "n 6"]) -> Self:
+    def fit(self, looked: Float[Array, "n 6"]) -> "DiffPath6D":
         """Fit on the host; raises a ValueError where a fold has too few images."""
         counts = self.components
         law = mixture(looked, components=counts, folds=self.folds, seed=self.seed)

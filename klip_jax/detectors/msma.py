@@ -18,7 +18,7 @@ Reference: Mahmood, Oliva and Styner 2021 (MSMA); the same 2024 (Spatial-MSMA), 
 import dataclasses
 import functools
 import math
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,7 @@ class MSMA(Detector):
         """Return the lengths of the image's scores, without unit."""
         return jnp.sqrt(_squared_scores(given, self.levels).sum((1, 2)))
 
-    def fit(self, looked: Float[Array, "n level_count"]) -> Self:
+    def fit(self, looked: Float[Array, "n level_count"]) -> "MSMA":
         return dataclasses.replace(self, law=fit(looked, ridge=self.ridge))
 
     def judge(self, looked: Float[Array, " level_count"]) -> Detection:
@@ -124,7 +124,7 @@ class BlockMSMA(MapDetector):
         squares = block_sum(_squared_scores(given, self.levels), self.block)
         return jnp.sqrt(jnp.moveaxis(squares, 0, -1))
 
-    def fit(self, looked: Float[Array, "n hb wb level_count"]) -> Self:
+    def fit(self, looked: Float[Array, "n hb wb level_count"]) -> "BlockMSMA":
         of = fit_positions if self.per_position else fit
         return dataclasses.replace(self, law=of(looked, ridge=self.ridge))
 

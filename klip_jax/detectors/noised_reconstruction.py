@@ -15,7 +15,6 @@ section 12.
 """
 
 import dataclasses
-from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +105,7 @@ class DDPMOOD(Detector):
         counts = dict(steps=self.steps, draws=self.draws)
         return errors(key, given.picture, prior, levels, **counts)
 
-    def fit(self, looked: Float[Array, "n level_count h w"]) -> Self:
+    def fit(self, looked: Float[Array, "n level_count h w"]) -> "DDPMOOD":
         return dataclasses.replace(self, law=LevelLaw.of(looked))
 
     def judge(self, looked: Float[Array, "level_count h w"]) -> Detection:

@@ -19,7 +19,7 @@ docs/theory.md, section 12.
 """
 
 import dataclasses
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -88,7 +88,7 @@ class SinogramError(Detector):
     def __post_init__(self):
         check_positive(levels=self.levels)
         check_count(steps=self.steps, block=self.block)
-        check_range(0, 1, weight=self.weight)
+        check_range(0.0, 1.0, weight=self.weight)
         if self.domain not in DOMAINS:
             raise ValueError(f"domain={self.domain!r}: choose one of {DOMAINS}")
 
@@ -102,7 +102,7 @@ class SinogramError(Detector):
         both = errors(key, scan_of(given), prior, levels, steps=self.steps)
         return getattr(both, self.domain)
 
-    def fit(self, looked: Float[Array, "n 2 level_count h w"]) -> Self:
+    def fit(self, looked: Float[Array, "n 2 level_count h w"]) -> "SinogramError":
         return dataclasses.replace(self, law=LevelLaw.of(jax.vmap(self._mixed)(looked)))
 
     def judge(self, looked: Float[Array, "2 level_count h w"]) -> Detection:

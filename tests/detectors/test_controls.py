@@ -98,7 +98,9 @@ def test_all_are_controls_and_say_what_they_need():
     assert controls.Residual().needs == ("picture", "scan")
     assert controls.PosteriorSpread().needs == ("posterior",)
     with pytest.raises(ValueError, match="there are none"):
-        controls.PosteriorSpread().look(None, Given(None, image=jnp.zeros(SHAPE)))
+        controls.PosteriorSpread().look(
+            jax.random.key(0), Given(None, image=jnp.zeros(SHAPE))
+        )
     for wrong, words in (
         (dict(filter_width=-1.0), "filter_width=-1.0: must be >= 0"),
         (dict(filter_weight=2.0), r"filter_weight=2.0: must be in \[0, 1\]"),

@@ -88,6 +88,9 @@ def test_the_defaults_of_a_detector():
     assert detector.needs == ("picture",) and not detector.fits
     assert detector.network_calls == 0 and detector.extras(None) == {}
     assert detector.fit(None) is detector and detector.unseen_factor({}) == 1
-    for method in (lambda: detector.look(None, None), lambda: detector.judge(None)):
+    for method in (
+        lambda: detector.look(jax.random.key(0), None),
+        lambda: detector.judge(None),
+    ):
         with pytest.raises(NotImplementedError, match="Detector does not define"):
             method()

@@ -28,7 +28,7 @@ def test_scores_of_a_gaussian_prior():
     spectrum = np.geomspace(0.003, 0.3, 48)
     prior = Gaussian(jnp.full(SHAPE, 0.5), jnp.float32(basis), jnp.float32(spectrum))
     x = prior.sample(jax.random.key(0))
-    look = jax.jit(lambda detector, given: detector.look(None, given))
+    look = jax.jit(lambda detector, given: detector.look(jax.random.key(0), given))
     levels, given = tuple(LEVELS), Given(prior, image=x)
     image = look(MSMA(levels), given)
     blocks = look(BlockMSMA(levels=levels, block=2), given)
@@ -45,7 +45,7 @@ def test_scores_of_a_gaussian_prior():
 def test_blocks_must_divide():
     prior = Gaussian(jnp.zeros(SHAPE), jnp.eye(48), jnp.ones(48))
     with pytest.raises(ValueError, match="block=4 does not divide a 4x6 image"):
-        BlockMSMA().look(None, Given(prior, image=jnp.zeros(SHAPE)))
+        BlockMSMA().look(jax.random.key(0), Given(prior, image=jnp.zeros(SHAPE)))
 
 
 def test_the_law_is_that_of_the_features(correlated):
