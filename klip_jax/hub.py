@@ -17,7 +17,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -208,7 +208,7 @@ def check_record(path: str | os.PathLike, record: Mapping[str, Any]) -> None:
         require(right, f"errors.{name}", f"must be {len(levels)}, one a level")
 
 
-def empty_params(net: Any, image_shape: tuple[int, ...]) -> Any:
+def empty_params(net: Any, image_shape: Sequence[int]) -> Any:
     """Return the shapes of the network's parameters, nothing computed.
 
     Args:

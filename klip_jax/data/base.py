@@ -130,9 +130,9 @@ def in_memory(
     ids: Sequence[str],
     groups: Sequence[str],
     *,
-    masks: Bool[np.ndarray, "n h w"] | None = None,
-    eligible: Bool[np.ndarray, "n h w"] | None = None,
-    body: Bool[np.ndarray, "n h w"] | None = None,
+    masks: Bool[np.ndarray, "..."] | None = None,
+    eligible: Bool[np.ndarray, "..."] | None = None,
+    body: Bool[np.ndarray, "..."] | None = None,
     patients: Sequence[str] | None = None,
 ) -> ImageSet:
     """Return the set of images that are in memory; arguments as of `ImageSet`.

@@ -27,7 +27,7 @@ class Greys(NamedTuple):
     scale: float = 255.0
     clip: bool = False
 
-    def check(self, greys: Shaped[np.ndarray, "n h w *c"], where: str) -> None:
+    def check(self, greys: np.ndarray, where: str) -> None:
         """Check that `greys` become images.
 
         Raises:
