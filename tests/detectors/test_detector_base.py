@@ -9,6 +9,7 @@ from klip_jax.detectors.base import Detector, map_detection, spread
 from klip_jax.detectors.base_reconstruction import LevelLaw, reconstruct
 from klip_jax.guidance.none import NoGuidance
 from klip_jax.priors.analytic import Gaussian
+from klip_jax.types import Given
 
 SHAPE, SIGMA = (4, 4, 1), 0.4
 pytestmark = pytest.mark.usefixtures("compile_fast")
@@ -89,7 +90,7 @@ def test_the_defaults_of_a_detector():
     assert detector.network_calls == 0 and detector.extras(None) == {}
     assert detector.fit(None) is detector and detector.unseen_factor({}) == 1
     for method in (
-        lambda: detector.look(jax.random.key(0), None),
+        lambda: detector.look(jax.random.key(0), Given(None)),
         lambda: detector.judge(None),
     ):
         with pytest.raises(NotImplementedError, match="Detector does not define"):
