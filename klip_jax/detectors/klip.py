@@ -14,7 +14,7 @@ section 4; the estimator is ours.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -191,7 +191,7 @@ class KLIP(Detector):
         replicates = jax.vmap(lambda m: top_mean(m, self.top_share))(left_out)
         return Detection(score, kl.jackknife_stderr(replicates), heatmap)
 
-    def fit(self, looked: Looked) -> Self:
+    def fit(self, looked: Looked) -> "KLIP":
         """Return it with the law of each block over N in-distribution images."""
         if not self.per_position:
             return self
