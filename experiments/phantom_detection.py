@@ -29,7 +29,8 @@ def main(_):
     settings["prior"]["weights"] = FLAGS.weights
     settings["calibration"]["draws"] = FLAGS.draws
     job = prepare(settings, FLAGS.workdir)
-    detect(job, references(job))
+    viewer = job.viewer()
+    detect(job, references(job, viewer), viewer)
     metrics, page = report.finish(FLAGS.workdir)
     found = metrics["detectors"]
     own = found[metrics["main"]]

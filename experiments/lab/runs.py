@@ -95,7 +95,8 @@ def run(settings: Mapping[str, Any], chosen: known.Chosen, folder: Path) -> Stor
     detectors = {_short(name): own for name, own in chosen.items()}
     asked = dict(settings) | {"detectors": detectors, "main": next(iter(detectors))}
     job = prepare(asked, folder)
-    return detect(job, references(job))
+    viewer = job.viewer()
+    return detect(job, references(job, viewer), viewer)
 
 
 def smoothed(found: Found, tuned: Mapping[str, float]) -> Found:
