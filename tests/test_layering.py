@@ -12,9 +12,10 @@ ROOT = Path(klip_jax.__file__).parent
 # A module imports from the lines above its own, never from its own line.
 LAYERS = """
 types files struct
-sde filters blocks parallel
+sde filters blocks parallel resize
 pixels
 operators nets classifiers data metrics checkpoint
+distances
 priors scan phantoms convert testing
 guidance
 samplers kl
@@ -32,7 +33,7 @@ LAYER = {m: i for i, line in enumerate(LAYERS.split("\n")) for m in line.split()
 # One new file is one new method there, so that none needs to know of another.
 EXTENSIONS = {
     *("operators", "nets", "classifiers", "priors", "guidance", "samplers"),
-    "detectors",
+    *("classifiers", "distances", "detectors"),
 }
 MODULES = sorted(p.relative_to(ROOT) for p in ROOT.rglob("*.py"))
 MODULES = [p for p in MODULES if p != Path("__init__.py")]
