@@ -7,7 +7,7 @@ that is, the line integral in pixel lengths averaged over the width of a detecto
 """
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 import chex
 import jax.numpy as jnp
@@ -179,7 +179,7 @@ def check_positive(**settings: float) -> None:
             )
 
 
-def check_detectors(detectors: int) -> int:
+def check_detectors(detectors: float) -> int:
     """Return the number of bins; raise a ValueError if it is not a count."""
     if detectors != int(detectors) or detectors < 1:
         raise ValueError(
@@ -189,9 +189,7 @@ def check_detectors(detectors: int) -> int:
     return int(detectors)
 
 
-def choose_angles(
-    views: int, span: float, angles: Sequence[float] | None
-) -> tuple[float, ...]:
+def choose_angles(views: float, span: float, angles: Any) -> tuple[float, ...]:
     """Return the angles of all views, degrees: `angles`, or k * span / views.
 
     Raises:
