@@ -25,7 +25,8 @@ import jax.numpy as jnp
 
 import klip_jax
 from klip_jax import checkpoint
-from klip_jax.config import build
+from klip_jax.classifiers.base import Classifier
+from klip_jax.config import build, modules
 from klip_jax.convert import diffusers
 from klip_jax.priors.base import NetworkPrior
 
@@ -63,6 +64,11 @@ def load(name: str | os.PathLike) -> tuple[NetworkPrior, dict]:
     else:
         digest = check_card(path)
         params, record = checkpoint.load_weights(path)
+    if is_classifier(record):
+        raise ValueError(
+            f"{path}: these are weights of a classifier: give them as "
+            "classifier.weights, and those of a prior as prior.weights"
+        )
     checkpoint.check_finite(path, params)
     check_record(path, record)
     net = build("nets", record["net"])
@@ -74,8 +80,55 @@ def load(name: str | os.PathLike) -> tuple[NetworkPrior, dict]:
     return prior, record | {"sha256": digest}
 
 
-def find(name: str | os.PathLike) -> pathlib.Path:
+def load_classifier(name: str | os.PathLike) -> tuple[Classifier, dict]:
+    """Return the classifier of released weights, and what they say of themselves.
+
+    Args:
+      name: a file of `checkpoint.save_weights`, or a name that `find` knows.
+
+    Returns:
+      (classifier, record); record["sha256"] is of the file.
+
+    Raises:
+      FileNotFoundError: if there is nothing of that name.
+      ValueError: if it is no file of a classifier, is broken, is not the one of its
+        card, has a number that is not finite, or does not fit the network it names.
+    """
+    path = find(name, "classifier.weights")
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder; give the .safetensors of a classifier")
+    digest = check_card(path)
+    variables, record = checkpoint.load_weights(path)
+    if not is_classifier(record):
+        raise ValueError(
+            f"{path}: these are weights of a prior, not of a classifier: give them as "
+            "prior.weights"
+        )
+    checkpoint.check_finite(path, variables)
+    check_record(path, record)
+    net = build("classifiers", record["net"])
+    shape = tuple(record["image_shape"])
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    empty = jax.eval_shape(net.init, jax.random.key(0), x)
+    checkpoint.check_fit(path, variables, empty)
+    return Classifier(net, variables, shape), record | {"sha256": digest}
+
+
+def is_classifier(record: Mapping[str, Any]) -> bool:
+    """Return whether a record is of a classifier: a network of that room, no prior."""
+    net = record.get("net")
+    name = net.get("name") if isinstance(net, Mapping) else None
+    if not isinstance(name, str) or "prior" in record:
+        return False
+    return ":" in name or name.partition(".")[0] in modules("classifiers")
+
+
+def find(name: str | os.PathLike, setting: str = "prior.weights") -> pathlib.Path:
     """Return the file or folder of weights that `name` means; see `load`.
+
+    Args:
+      name: as in a config.
+      setting: where it stands there, for messages.
 
     Raises:
       FileNotFoundError: if there is none, saying where it was looked for.
@@ -91,7 +144,7 @@ def find(name: str | os.PathLike) -> pathlib.Path:
                 if found.exists():
                     return found
         places = ", ".join(str(folder) for folder in folders())
-        where = f"prior.weights={text!r}: no such weights in {places}"
+        where = f"{setting}={text!r}: no such weights in {places}"
     elif is_hub_id(text) and not path.parent.is_dir():
         return diffusers.download(text)
     else:
@@ -167,6 +220,8 @@ def check_card(path: pathlib.Path) -> str:
 def check_record(path: str | os.PathLike, record: Mapping[str, Any]) -> None:
     """Check the record of weights: what is there, of what type, and finite.
 
+    That of a classifier tells of a network and of the shape of its images.
+
     Raises:
       ValueError: naming the first field that is missing or wrong.
     """
@@ -175,7 +230,7 @@ def check_record(path: str | os.PathLike, record: Mapping[str, Any]) -> None:
         if not right:
             raise ValueError(f"{path}: the record's {field} {rule}")
 
-    for field in ("net", "prior"):
+    for field in ("net", "prior")[: 1 if is_classifier(record) else 2]:
         part = record.get(field)
         right = isinstance(part, Mapping) and isinstance(part.get("name"), str)
         require(right, field, "must hold a name and settings")
@@ -184,6 +239,8 @@ def check_record(path: str | os.PathLike, record: Mapping[str, Any]) -> None:
         right = isinstance(shape, list | tuple) and len(shape) == 3
         right = right and all(type(n) is int and 0 < n <= 1 << 16 for n in shape or ())
         require(right, field, "must be three whole numbers, height, width, channels")
+    if is_classifier(record):
+        return
     prior = record["prior"]
     for name, value in prior.items():
         require(_finite(value), f"prior.{name}", "must be finite")

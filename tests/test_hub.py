@@ -4,12 +4,15 @@ import hashlib
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 from safetensors.numpy import save_file
 
 from klip_jax import hub
+from klip_jax.checkpoint import save_weights
+from klip_jax.classifiers.resnet import ResNet
 
 
 @pytest.fixture
@@ -144,3 +147,36 @@ def test_other_files_are_no_weights(empty):
 def test_shapes_of_parameters_cost_nothing():
     shapes = jax.tree.leaves(tiny.random_params())
     assert sum(leaf.size for leaf in shapes) < 30_000
+
+
+def test_a_classifier_is_no_prior_and_a_prior_no_classifier(empty):
+    net = dict(name="resnet.ResNet", stages=[1], width=2, classes=3)
+    record = dict(net=net, image_shape=[8, 8, 3])
+    shapes = jax.eval_shape(
+        ResNet((1,), 2, 3).init, jax.random.key(0), np.zeros((8, 8, 3), np.float32)
+    )
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes)
+    save_weights("names.safetensors", zeros, record)
+    classifier, found = hub.load_classifier("names.safetensors")
+    assert classifier.classes == 3 and classifier.image_shape == (8, 8, 3)
+    assert found["sha256"] == hub.sha256(empty / "names.safetensors")
+    assert classifier.logits(jnp.zeros((8, 8, 3))).shape == (3,)
+    with pytest.raises(ValueError, match=r"weights of a classifier: give them as clas"):
+        hub.load("names.safetensors")
+    with pytest.raises(ValueError, match="weights of a prior, not of a classifier"):
+        hub.load_classifier("phantom_ct")
+    with pytest.raises(FileNotFoundError, match=r"classifier.weights='nope': no such"):
+        hub.load_classifier("nope")
+    with pytest.raises(ValueError, match="stem_conv/kernel is nothing"):
+        del zeros["params"]["stem_conv"]
+        save_weights("less.safetensors", zeros, record)
+        hub.load_classifier("less.safetensors")
+    with pytest.raises(ValueError, match="record's image_shape must be three whole"):
+        save_weights("more.safetensors", zeros, record | {"image_shape": [8, 8]})
+        hub.load_classifier("more.safetensors")
+
+
+def test_the_shipped_classifier_is_found_by_its_name(empty):
+    classifier, record = hub.load_classifier("cifar10_resnet18")
+    assert classifier.classes == 10 and classifier.image_shape == (32, 32, 3)
+    assert record["accuracy"]["test"] > 0.9

@@ -13,9 +13,8 @@ ROOT = Path(klip_jax.__file__).parent
 LAYERS = """
 types files struct
 sde filters blocks parallel resize
-pixels
 operators nets classifiers data metrics checkpoint
-distances
+distances pixels
 priors scan phantoms convert testing
 guidance
 samplers kl

@@ -103,6 +103,7 @@ def prepare(settings: Mapping[str, Any], folder) -> Job:
     _check_fits(settings, detectors)
     digests |= {
         "prior": tree_digest(prior),
+        "classifier": tree_digest(scene.classifier),
         "operator": _operator_digest(settings, scene),
         "reference law": law_digest,
     }
@@ -137,9 +138,14 @@ def prepare(settings: Mapping[str, Any], folder) -> Job:
 
 
 def _scene(settings, prior, shape) -> Scene:
-    classifier = None
-    if settings["classifier"].get("name"):
-        classifier = config.build("classifiers", settings["classifier"])
+    classifier, weights = None, settings["classifier"]["weights"]
+    if weights:
+        classifier, _ = hub.load_classifier(weights)
+        if classifier.image_shape != shape:
+            raise ValueError(
+                f"classifier.weights: {weights} names images of "
+                f"{classifier.image_shape}, but the prior is for {shape}"
+            )
     scan = settings["scan"]
     if scan is None:
         return Scene(prior, classifier)
@@ -241,12 +247,13 @@ def _fingerprints(settings, record, scene, detectors) -> dict[str, str]:
         "record": {k: record[k] for k in ("net", "prior")},
         "operator": _operator_digest(settings, scene),
     }
-    return {
-        name: calibration.fingerprint(
-            scene.prior, config.plain({**shared, "detector": described(detector)})
-        )
-        for name, detector in detectors.items()
-    }
+    found = {}
+    for name, detector in detectors.items():
+        description = {**shared, "detector": described(detector)}
+        if "classifier" in detector.needs:
+            description["classifier"] = described(scene.classifier)
+        found[name] = calibration.fingerprint(scene.prior, config.plain(description))
+    return found
 
 
 def _shipped(settings, detectors, fingerprints):

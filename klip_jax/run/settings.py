@@ -5,7 +5,7 @@ data         dict(name=..., ...), measurements="" or a file with y
 scan         dict(operator=dict(name=..., ...), noise_std=...); None: no scanner,
              the images are looked at themselves
 prior        dict(weights=...): a hub name, a file, a folder or a hub id
-classifier   dict(weights="") is none; dict(name=..., ...) builds one
+classifier   dict(weights=...): a hub name or a file; dict(weights="") is none
 posterior    settings of `posterior.PosteriorSampler`
 detectors    {name: dict(name="klip.KLIP", ...)}, or a text "klip,controls"
 main         the detector that the report is about
@@ -27,12 +27,13 @@ FREE = ("run",)
 PARTS = {
     "scan": ("operator", "noise_std"),
     "prior": ("weights",),
+    "classifier": ("weights",),
     "posterior": None,
     "calibration": ("draws", "steps", "law", "healthy"),
     "run": ("images_at_once", "chunk", "lease_minutes"),
     "train": None,
 }
-TREE = ("seed", "data", "classifier", "detectors", "main", *PARTS)
+TREE = ("seed", "data", "detectors", "main", *PARTS)
 NOISE = 1e-6, 1e6
 """Range of noise_std: float32 measurements carry no less, and no more."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -167,11 +168,12 @@ def _rules(settings):
         f"calibration.law={config.short(law)}: give a text",
         not isinstance(law, str),
     )
-    weights = settings["prior"]["weights"]
-    yield (
-        f"prior.weights={config.short(weights)}: give a name, a file or a hub id",
-        not isinstance(weights, str),
-    )
+    for part in ("prior", "classifier"):
+        weights = settings[part]["weights"]
+        yield (
+            f"{part}.weights={config.short(weights)}: give a name, a file or a hub id",
+            not isinstance(weights, str),
+        )
 
 
 def _whole(value, least: int) -> bool:
