@@ -23,7 +23,6 @@ from klip_jax.types import (
     Detection,
     Detector,
     Given,
-    LinearOperator,
     Mask,
     PRNGKey,
     Scan,
@@ -36,7 +35,7 @@ LARGE_MISFIT = 2.0
 
 def detect(
     y: ArrayLike,
-    operator: LinearOperator,
+    operator: Any,
     noise_std: ArrayLike,
     prior: Any,
     *,

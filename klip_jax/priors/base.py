@@ -20,6 +20,7 @@ Reference: docs/theory.md, sections 1 and 13; Karras et al. 2022, eq. 8 and tabl
 Kingma et al. 2021, appendix I.1 (the strata).
 """
 
+from collections.abc import Sequence
 from typing import Any, dataclass_transform
 
 import jax
@@ -176,7 +177,7 @@ class VPNetworkPrior(NetworkPrior):
         return self.net.apply(self.params, x / jnp.sqrt(1 + sigma**2), timestep)
 
 
-def timestep_sigmas(betas: tuple[float, ...]) -> np.ndarray:
+def timestep_sigmas(betas: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return sigma_t = sqrt((1 - abar_t) / abar_t) for each timestep [T]."""
     log_abar = np.cumsum(np.log1p(-np.asarray(betas, np.float64)))
     return np.sqrt(np.expm1(-log_abar))

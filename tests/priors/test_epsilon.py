@@ -11,8 +11,8 @@ from klip_jax.operators.mask import Mask
 from klip_jax.priors.base import timestep_sigmas
 from klip_jax.priors.epsilon import Epsilon
 from klip_jax.sample import sample
-from klip_jax.samplers.ancestral import ancestral
-from klip_jax.types import Reducer
+from klip_jax.samplers.ancestral import Ancestral
+from klip_jax.types import Reducer, Scan
 
 T, SHAPE, NOISE_STD = 60, (8, 6, 2), 0.5
 BETAS = np.linspace(1e-3, 0.25, T)
@@ -80,10 +80,10 @@ def both(key):
 
     The denoised image and the path-KL map at each step, the whole map, the end.
     """
-    net, sampler, params = Net(), ancestral(), some_params()
+    net, sampler, params = Net(), Ancestral(), some_params()
     y = jnp.asarray(np.random.default_rng(1).random((SEEN.sum(), SHAPE[-1])))
     prior = Epsilon(params, net, betas=BETAS)
-    likelihood = DPS(Mask(SHAPE, SEEN), y, jnp.asarray(NOISE_STD))
+    scan = Scan(Mask(SHAPE, SEEN), y, jnp.asarray(NOISE_STD))
     # In [0, 1] the noise levels are half those in [-1, 1].
     sigmas = jnp.append(jnp.asarray(timestep_sigmas(BETAS)[::-1] / 2), 0.0)
     x = sampler.init(jax.random.fold_in(key, 0), SHAPE, sigmas[0])
@@ -92,7 +92,8 @@ def both(key):
     start = (2 * x - 1) * jnp.sqrt(jnp.asarray(ABAR[-1], x.dtype))
     end, (x0s, energies) = ddpm_loop(key, net, params, y, start)
 
-    chain = sample(key, sampler, prior, likelihood, sigmas, SHAPE, record())
+    measured = dict(guidance=DPS(), scan=scan, reducer=record())
+    chain = sample(key, sampler, prior, sigmas, SHAPE, **measured)
     found, shifts, noise_vars, nats = chain.reduced
     own = jnp.sum(shifts[:-1] ** 2, -1) / (2 * noise_vars[:-1, None, None])
     return [
