@@ -8,9 +8,8 @@ and angles while A holds arrays made from them. What it gets here:
   or dict, is a child, the rest is static, so it enters `jit` as an argument;
 - `adjoint` is `jax.linear_transpose`, conjugated where y is complex; override it only
   where the automatic one is slow, and let the dot test judge;
-- `solve_gram` is conjugate gradients; override it where A A^T is diagonal or has a
-  known eigendecomposition. It is all that exact conditional Gaussians need:
-  x + v A^T (v A A^T + s^2 I)^-1 (y - A x) is the mean of x0 ~ N(x, v I) given y;
+- `solve_gram` is conjugate gradients; override it where A A^T has a known
+  eigendecomposition. It is all that exact conditional Gaussians need (`scan`);
 - `A @ B`, `A + B`, `c * A`, `A.T` and `stack(A, B)`.
 
 Reference: docs/theory.md, section 8.
@@ -51,8 +50,7 @@ class Operator:
     tolerance = 1e-5
     """Of the conjugate gradients: the relative residual at which they stop."""
     most_iterations = 200
-    """Of theirs; 200 reach the tolerance where variance |A|^2 / noise_var is at most
-    about 1000, and leave errors of 1e-2 at 10,000."""
+    """Of theirs; 200 are enough where variance |A|^2 / noise_var is at most about 1000."""
     __array_ufunc__ = None  # numpy's numbers leave c * A to us
 
     def __init_subclass__(cls, **kwargs):
