@@ -50,7 +50,7 @@ class Operator:
     tolerance = 1e-5
     """Of the conjugate gradients: the relative residual at which they stop."""
     most_iterations = 200
-    """Of theirs; 200 are enough where variance |A|^2 / noise_var is at most about 1000."""
+    """Of theirs; 200 do where variance |A|^2 / noise_var is at most about 1000."""
     __array_ufunc__ = None  # numpy's numbers leave c * A to us
 
     def __init_subclass__(cls, **kwargs):
