@@ -67,6 +67,11 @@ class Detector:
         """Network calls of one `look`, those of the shared posterior not counted."""
         return 0
 
+    @property
+    def classifier_calls(self) -> int:
+        """Calls of the classifier of one `look`, forward or backward."""
+        return 0
+
     def calls(self, samples: int) -> int:
         """Return the network calls of one `look` at so many posterior samples."""
         return self.network_calls

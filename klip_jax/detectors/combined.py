@@ -128,6 +128,10 @@ class Combined(Detector):
     def network_calls(self) -> int:
         return sum(part.network_calls for part in self.detectors.values())
 
+    @property
+    def classifier_calls(self) -> int:
+        return sum(part.classifier_calls for part in self.detectors.values())
+
     def calls(self, samples: int) -> int:
         return sum(part.calls(samples) for part in self.detectors.values())
 

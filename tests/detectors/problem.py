@@ -25,7 +25,7 @@ from klip_jax.types import Given
 SHAPE, NOISE_STD = (8, 8, 1), 0.05
 OPERATOR = ParallelBeam(SHAPE, views=8)
 # Settings that cost, by the name of their field: no more than this in tests.
-AT_MOST = dict(samples=3, steps=25, subsets=4)
+AT_MOST = dict(samples=3, steps=25, subsets=4, k=5)
 # And those without a default.
 REQUIRED = dict(detectors=dict(intensity=Intensity(), msma=BlockMSMA(block=2)))
 
@@ -63,6 +63,29 @@ def smooth_prior() -> Gaussian:
     return Gaussian.from_covariance(jnp.full(SHAPE, 0.5), covariance)
 
 
+@struct.dataclass
+class Smoothness:
+    """A classifier that is less sure the rougher an image is, and has no arrays.
+
+    Features are 1 / (1 + 20 r) and the shares of r, the mean squared difference between
+    neighbours, that are of rows and of columns, each over the whole and by half.
+    """
+
+    @property
+    def head(self):
+        return jnp.zeros((6, 3)).at[0].set(jnp.array([8.0, 0.0, -4.0])), jnp.zeros(3)
+
+    def features(self, x):
+        rows, columns = (jnp.diff(x[..., 0], axis=axis) ** 2 for axis in (0, 1))
+        halves = [part.mean() for a in (rows, columns) for part in jnp.split(a[:6], 2)]
+        rough = rows.mean() + columns.mean()
+        return jnp.stack([1 / (1 + 20 * rough), rough, *halves])
+
+    def of_features(self, features):
+        weight, bias = self.head
+        return jnp.matmul(features, weight, precision="highest") + bias
+
+
 def spots(key, n):
     """Return n spots of height 1, a pixel wide [n, 8, 8], nowhere at the edge."""
     centre = jax.random.uniform(key, (2, n, 1, 1), minval=1.5, maxval=5.5)
@@ -75,7 +98,8 @@ def measured(key, x, prior) -> Given:
     key_noise, key_samples = jax.random.split(key)
     scan = simulate(key_noise, OPERATOR, x, NOISE_STD)
     posterior = PosteriorSampler()(key_samples, scan, prior)
-    return Given(prior, scan, posterior, eligible=jnp.ones(SHAPE[:2], bool))
+    eligible = jnp.ones(SHAPE[:2], bool)
+    return Given(prior, scan, posterior, classifier=Smoothness(), eligible=eligible)
 
 
 def only(given: Given, needs: tuple[str, ...]) -> Given:
