@@ -14,7 +14,7 @@ sys.path.append(str(ROOT / "tests"))  # the hook looks the checker up by its nam
 
 from jaxtyping import install_import_hook  # noqa: E402
 
-if os.environ.get("KLIP_TYPECHECK", "0") == "1":
+if os.environ.get("KLIP_TYPECHECK", "1") == "1":
     install_import_hook("klip_jax", "typechecking.functions_only")
 
 import jax  # noqa: E402
