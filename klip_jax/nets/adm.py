@@ -63,7 +63,7 @@ class ADM(nn.Module):
 
         return walk(
             x,
-            Grids(self.width, tuple(self.multipliers), self.blocks, self.attention),
+            Grids(self.width, self.multipliers, self.blocks, self.attention),
             block=block,
             attention=lambda h, name: Attention(self.head_channels, name=name)(h),
             change=lambda h, way, name: block(h, h.shape[-1], name, way),

@@ -13,7 +13,7 @@ Reference: Dhariwal and Nichol 2021, section 3 and table 4; Rombach et al. 2022,
 appendix E.2.1. Groups, epsilons and orders are those of the published weights.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -39,9 +39,9 @@ class Grids(NamedTuple):
     """
 
     width: int
-    multipliers: tuple[int, ...]
+    multipliers: Sequence[int]
     blocks: int
-    attention: tuple[int, ...]
+    attention: Sequence[int]
 
 
 def walk(

@@ -86,7 +86,7 @@ class LatentUNet(nn.Module):
 
         return walk(
             z,
-            Grids(self.width, tuple(self.multipliers), self.blocks, self.attention),
+            Grids(self.width, self.multipliers, self.blocks, self.attention),
             block=lambda h, c, name: ResidualBlock(c, False, name=name)(h, e),
             attention=transformer,
             change=lambda h, way, name: Resample(way, name=name)(h),

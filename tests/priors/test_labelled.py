@@ -1,0 +1,134 @@
+"""A prior with labels: what is given, the null label, the loss, what is refused."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from klip_jax.priors.edm import EDM
+from klip_jax.priors.epsilon import Epsilon
+from klip_jax.priors.labelled import Labelled
+from klip_jax.types import Conditional, Denoiser
+
+pytestmark = pytest.mark.usefixtures("compile_fast")
+SHAPE, LAW = (4, 4, 1), dict(log_mean=-1.2, log_std=1.2)
+SIGMA = jnp.float32(0.3)
+
+
+class Net(nn.Module):
+    """One layer, and one number added for each label."""
+
+    classes: int = 3
+    null_class: bool = True
+
+    @nn.compact
+    def __call__(self, x, noise_level, label=None):
+        label = self.classes if label is None else label
+        h = nn.Conv(1, (3, 3))(x) * noise_level
+        return h + nn.Embed(self.classes + 1, 1)(jnp.asarray(label))
+
+
+class Plain(nn.Module):
+    """A network without classes."""
+
+    @nn.compact
+    def __call__(self, x, noise_level):
+        return nn.Conv(1, (3, 3))(x)
+
+
+def made(kind, net, **settings):
+    level = jnp.zeros(())
+    return kind(net.init(jax.random.key(0), jnp.zeros(SHAPE), level), net, **settings)
+
+
+INNER = {
+    "EDM": lambda: made(EDM, Net(), sigma_data=0.4),
+    "Epsilon": lambda: made(Epsilon, Net(), betas=np.linspace(1e-4, 0.02, 50)),
+}
+
+
+@pytest.fixture(params=INNER)
+def prior(request):
+    table = dict(levels=[0.1, 1.0], errors=[0.01, 0.04])
+    return Labelled(INNER[request.param]().replace(**table))
+
+
+def test_one_denoiser_for_each_label(prior):
+    x = jax.random.normal(jax.random.key(1), SHAPE)
+    assert isinstance(prior, Conditional) and isinstance(prior.given(0), Denoiser)
+    one = jax.jit(lambda denoiser: denoiser(x, SIGMA))
+    denoised = jnp.stack([one(prior.given(y)) for y in (0, 1, 2, None)])
+    assert one._cache_size() == 1  # the label is an argument of one program
+    batch = jax.jit(jax.vmap(lambda y: prior.given(y)(x, SIGMA)))(jnp.arange(4))
+    np.testing.assert_allclose(batch, denoised, 1e-5, 1e-5)
+    for i in range(3):
+        assert float(jnp.abs(denoised[i] - denoised[3]).min()) > 1e-3
+    np.testing.assert_allclose(denoised[3], one(prior.prior), 1e-5)
+    np.testing.assert_allclose(denoised[3], one(prior), 1e-5)
+    found = jax.jit(lambda prior, y: prior.given(y)(x, SIGMA))(prior, 2)
+    np.testing.assert_allclose(found, denoised[2], 1e-5, 1e-5)
+    for found in (prior, prior.given(2)):
+        np.testing.assert_allclose(found.variance(1.0), 0.04, rtol=1e-5)
+
+
+def test_labels_are_dropped_as_often_as_said():
+    prior = Labelled(INNER["EDM"]())
+    images = jax.random.uniform(jax.random.key(1), (64, *SHAPE))
+    labels = jnp.full(64, 1)
+
+    def loss(params, dropout):
+        inner = prior.prior.replace(params=params)
+        own = prior.replace(prior=inner, label_dropout=dropout)
+        return own.loss((images, labels), jax.random.key(2), **LAW)
+
+    gradient = jax.jit(jax.grad(loss))
+    for dropout, rows in [(0.0, [1]), (0.5, [1, 3])]:
+        table = gradient(prior.params, dropout)["params"]["Embed_0"]["embedding"]
+        assert np.flatnonzero(table[:, 0]).tolist() == rows
+
+
+def test_its_loss_is_that_of_its_prior():
+    """Where there is one image; the law of the levels is the same."""
+    prior = Labelled(INNER["EDM"](), 0.0)
+    images = jax.random.uniform(jax.random.key(1), (1, *SHAPE))
+
+    @jax.jit
+    def both(key):
+        (own,) = jax.random.split(jax.random.split(key)[1], 1)
+        expected = prior.given(2).loss(images, own, **LAW)
+        return prior.loss((images, jnp.array([2])), key, **LAW), expected
+
+    np.testing.assert_allclose(*both(jax.random.key(3)), rtol=1e-5)
+
+
+def test_what_cannot_be_is_refused():
+    prior = Labelled(INNER["EDM"]())
+    assert prior.classes == 3
+    with pytest.raises(ValueError, match=r"label=4: must be one of 0 \.\. 2, or None"):
+        prior.given(4)
+    with pytest.raises(ValueError, match="label=-1"):
+        prior.given(-1)
+    with pytest.raises(ValueError, match="Plain: a network without classes"):
+        Labelled(made(EDM, Plain()))
+    with pytest.raises(ValueError, match=r"label_dropout=1\.0: must lie in \[0, 1\)"):
+        Labelled(INNER["EDM"](), 1.0)
+    always = Labelled(made(EDM, Net(null_class=False)))
+    with pytest.raises(ValueError, match="label=None: this network was trained with"):
+        always.given(None)
+
+
+@pytest.mark.slow
+def test_the_shipped_prior_of_ten_classes():
+    from klip_jax import hub
+
+    inner, record = hub.load("cifar10_32")
+    prior = Labelled(inner)
+    assert prior.classes == 10
+    x = jax.random.uniform(jax.random.key(0), tuple(record["image_shape"]))
+    x = x + jax.random.normal(jax.random.key(1), x.shape)
+
+    found = jax.jit(lambda y: prior.given(y)(x, 1.0))
+    null = found(10)
+    np.testing.assert_allclose(null, inner(x, 1.0), atol=1e-4)
+    assert float(jnp.abs(found(3) - null).max()) > 1e-2
