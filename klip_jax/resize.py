@@ -82,7 +82,7 @@ def bilinear_matrix(
         centre = np.clip(centre, 0, size - 1)
     pixels = np.arange(size, dtype=np.float32)
     weights = np.maximum(0, 1 - np.abs(pixels - centre[:, None]) / width)
-    return np.float32(weights / weights.sum(1, keepdims=True))
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
 def _check(size, new):

@@ -1,0 +1,1 @@
+"""How different two images are, one file a kind; pure functions of two images."""
