@@ -93,11 +93,12 @@ def test_dists_at_full_width(shared_data):
         texture, structure = similarities(distance, a[i], b[i])
         for k in range(6):
             part = slice(starts[k], starts[k + 1])
-            # The run has the two words the other way round.
+            # The run has the two words the other way round. Channels that are nearly
+            # dead have ratios of rounding errors, which weigh little.
             found, expected = texture[part], run[f"structure_{k}"][i]
-            np.testing.assert_allclose(found, expected, atol=3e-5)
+            np.testing.assert_allclose(found, expected, atol=2e-4)
             found, expected = structure[part], run[f"texture_{k}"][i]
-            np.testing.assert_allclose(found, expected, atol=3e-4)
+            np.testing.assert_allclose(found, expected, atol=2e-4)
         found = float(of(distance, a[i], b[i]))
         np.testing.assert_allclose(found, run["dists_ab"][i], atol=5e-7)
         same = float(of(distance, a[i], a[i]))
