@@ -21,7 +21,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from klip_jax import struct
-from klip_jax.detectors.base import ROUNDING, ZERO
+from klip_jax.detectors.base_fit import ROUNDING, ZERO
 from klip_jax.types import Scalar
 
 COVARIANCES = ("full", "tied", "diag", "spherical")

@@ -18,7 +18,7 @@ from jax import Array
 from jaxtyping import Float
 
 from klip_jax import struct
-from klip_jax.detectors.base import spread
+from klip_jax.detectors.base_fit import spread
 from klip_jax.sample import sample
 from klip_jax.samplers.ddim import DDIM
 from klip_jax.types import Denoiser, Detection, Guidance, Image, PRNGKey, Scalar

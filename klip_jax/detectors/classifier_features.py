@@ -23,13 +23,14 @@ from jax import Array
 from jaxtyping import Float
 
 from klip_jax import struct
-from klip_jax.detectors.base import ROUNDING, ZERO, check_count, fitted
 from klip_jax.detectors.base_classifier import (
     ClassifierDetector,
     Seen,
     classifier_of,
     without_map,
 )
+from klip_jax.detectors.base_fit import ROUNDING, ZERO, fitted
+from klip_jax.detectors.base_settings import check_count
 from klip_jax.types import Detection, Given, PRNGKey
 
 _SHIFT = 1e-10

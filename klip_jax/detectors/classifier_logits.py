@@ -20,8 +20,8 @@ from jax import Array
 from jaxtyping import Float
 
 from klip_jax import struct
-from klip_jax.detectors.base import check_count, check_positive, check_range
 from klip_jax.detectors.base_classifier import ClassifierDetector, Seen, without_map
+from klip_jax.detectors.base_settings import check_count, check_positive, check_range
 from klip_jax.types import Detection, Scalar
 
 

@@ -29,7 +29,9 @@ from jax import Array
 from jaxtyping import Float
 
 from klip_jax import struct
-from klip_jax.detectors.base import Detector, check_count, fitted, spread
+from klip_jax.detectors.base import Detector
+from klip_jax.detectors.base_fit import fitted, spread
+from klip_jax.detectors.base_settings import check_count
 from klip_jax.types import Detection, Given, PRNGKey
 
 

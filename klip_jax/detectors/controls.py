@@ -23,13 +23,9 @@ from jax import Array
 from jaxtyping import Float
 
 from klip_jax import struct
-from klip_jax.detectors.base import (
-    MapDetector,
-    check_positive,
-    check_range,
-    posterior_of,
-    scan_of,
-)
+from klip_jax.detectors.base import posterior_of, scan_of
+from klip_jax.detectors.base_map import MapDetector
+from klip_jax.detectors.base_settings import check_positive, check_range
 from klip_jax.filters import smooth, white_noise_passed
 from klip_jax.posterior import at_null_label
 from klip_jax.types import Detection, Given, Heatmap, Image, PRNGKey, Scalar

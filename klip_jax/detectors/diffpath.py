@@ -28,8 +28,10 @@ from jax import Array
 from jaxtyping import Float
 
 from klip_jax import struct
-from klip_jax.detectors.base import Detector, check_increasing, fitted
+from klip_jax.detectors.base import Detector
 from klip_jax.detectors.base_density import Mixture, kernels, mixture
+from klip_jax.detectors.base_fit import fitted
+from klip_jax.detectors.base_settings import check_increasing
 from klip_jax.posterior import at_null_label
 from klip_jax.types import Denoiser, Detection, Given, Image, PRNGKey, Scalar
 

@@ -24,27 +24,12 @@ from jaxtyping import Float
 from klip_jax import kl, sde, struct
 from klip_jax.blocks import top_mean
 from klip_jax.calibration import error_ratio
-from klip_jax.detectors.base import (
-    Detector,
-    check_count,
-    check_increasing,
-    check_range,
-    fitted,
-    posterior_of,
-    scan_of,
-    spread,
-)
+from klip_jax.detectors.base import Detector, posterior_of, scan_of
+from klip_jax.detectors.base_fit import fitted, spread
+from klip_jax.detectors.base_settings import check_count, check_increasing, check_range
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.posterior import PosteriorSampler, at_null_label
-from klip_jax.types import (
-    Detection,
-    Given,
-    Guidance,
-    Heatmap,
-    PRNGKey,
-    Scalar,
-    Scan,
-)
+from klip_jax.types import Detection, Given, Guidance, Heatmap, PRNGKey, Scalar, Scan
 
 POSTERIOR = PosteriorSampler()
 """Of `KLIP.__call__`."""

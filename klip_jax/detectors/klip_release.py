@@ -27,7 +27,8 @@ from jaxtyping import Float
 
 from klip_jax import struct
 from klip_jax.blocks import block_sum, top_mean
-from klip_jax.detectors.base import Detector, check_count, check_positive, scan_of
+from klip_jax.detectors.base import Detector, scan_of
+from klip_jax.detectors.base_settings import check_count, check_positive
 from klip_jax.kl import jackknife_stderr
 from klip_jax.posterior import at_null_label
 from klip_jax.release.ddpm import DDPM, levels, training_g

@@ -28,13 +28,10 @@ from jaxtyping import Float
 
 from klip_jax import struct
 from klip_jax.blocks import block_sum
-from klip_jax.detectors.base import (
-    Detector,
-    MapDetector,
-    check_positive,
-    fitted,
-    spread,
-)
+from klip_jax.detectors.base import Detector
+from klip_jax.detectors.base_fit import fitted, spread
+from klip_jax.detectors.base_map import MapDetector
+from klip_jax.detectors.base_settings import check_positive
 from klip_jax.posterior import at_null_label
 from klip_jax.types import Denoiser, Detection, Given, Image, PRNGKey, Scalar
 

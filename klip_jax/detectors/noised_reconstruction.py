@@ -22,14 +22,11 @@ from jax import Array
 from jaxtyping import Float
 
 from klip_jax import struct
-from klip_jax.detectors.base import (
-    Detector,
-    MapDetector,
-    check_count,
-    check_positive,
-    fitted,
-)
+from klip_jax.detectors.base import Detector
+from klip_jax.detectors.base_fit import fitted
+from klip_jax.detectors.base_map import MapDetector
 from klip_jax.detectors.base_reconstruction import LevelLaw, reconstruct
+from klip_jax.detectors.base_settings import check_count, check_positive
 from klip_jax.guidance.none import NoGuidance
 from klip_jax.posterior import at_null_label
 from klip_jax.types import Denoiser, Detection, Given, Heatmap, Image, PRNGKey, Scalar

@@ -27,15 +27,10 @@ from jax import Array
 from jaxtyping import Float
 
 from klip_jax import struct
-from klip_jax.detectors.base import (
-    Detector,
-    check_count,
-    check_positive,
-    check_range,
-    fitted,
-    scan_of,
-)
+from klip_jax.detectors.base import Detector, scan_of
+from klip_jax.detectors.base_fit import fitted
 from klip_jax.detectors.base_reconstruction import LevelLaw, reconstruct
+from klip_jax.detectors.base_settings import check_count, check_positive, check_range
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.guidance.none import NoGuidance
 from klip_jax.posterior import at_null_label

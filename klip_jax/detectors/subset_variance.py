@@ -25,12 +25,9 @@ from jax import Array
 from jaxtyping import Bool, Float, Num
 
 from klip_jax import sde, struct
-from klip_jax.detectors.base import (
-    MapDetector,
-    check_count,
-    check_increasing,
-    scan_of,
-)
+from klip_jax.detectors.base import scan_of
+from klip_jax.detectors.base_map import MapDetector
+from klip_jax.detectors.base_settings import check_count, check_increasing
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.operators.base import Operator
 from klip_jax.operators.base_ct import Beam

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax.detectors.base import Detector, map_detection, spread
+from klip_jax.detectors.base import Detector
+from klip_jax.detectors.base_fit import spread
+from klip_jax.detectors.base_map import map_detection
 from klip_jax.detectors.base_reconstruction import LevelLaw, reconstruct
 from klip_jax.guidance.none import NoGuidance
 from klip_jax.priors.analytic import Gaussian

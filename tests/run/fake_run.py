@@ -14,7 +14,8 @@ import numpy as np
 
 from klip_jax import hub, struct
 from klip_jax.data.base import in_memory
-from klip_jax.detectors.base import Detector, map_detection
+from klip_jax.detectors.base import Detector
+from klip_jax.detectors.base_map import map_detection
 from klip_jax.types import Detection
 
 SHAPE = (8, 8, 1)

@@ -14,7 +14,8 @@ DETECTOR = '''
 import jax.numpy as jnp
 from klip_jax import struct
 
-from klip_jax.detectors.base import Detector, map_detection
+from klip_jax.detectors.base import Detector
+from klip_jax.detectors.base_map import map_detection
 
 
 @struct.dataclass
