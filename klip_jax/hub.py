@@ -12,12 +12,10 @@ not a heatmap of NaN an hour later.
 
 import glob
 import hashlib
-import itertools
-import math
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -26,18 +24,24 @@ import jax.numpy as jnp
 import klip_jax
 from klip_jax import checkpoint
 from klip_jax.classifiers.base import Classifier
-from klip_jax.config import build, modules
+from klip_jax.config import build
 from klip_jax.convert import diffusers
+from klip_jax.priors.autoencoder import Autoencoder
 from klip_jax.priors.base import NetworkPrior
+from klip_jax.priors.labelled import Labelled
+from klip_jax.records import check_record, is_classifier
 
 PACKAGE = pathlib.Path(klip_jax.__file__).parent
 _NAME = re.compile(r"[\w.-]+")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_FILES = ".safetensors", ".pkl", ".pt", ".pth", ".bin", ".npz", ".npy", ".msgpack"
+_FILES = (
+    *(".safetensors", ".pkl", ".pt", ".pth", ".ckpt", ".bin"),
+    *(".npz", ".npy", ".msgpack"),
+)
 _SHA256 = re.compile(r"sha256 \| ([0-9a-f]{64})")
 
 
-def load(name: str | os.PathLike) -> tuple[NetworkPrior, dict]:
+def load(name: str | os.PathLike) -> tuple[NetworkPrior | Labelled, dict]:
     """Return the prior of released weights, and what they say of themselves.
 
     Args:
@@ -45,7 +49,8 @@ def load(name: str | os.PathLike) -> tuple[NetworkPrior, dict]:
         `convert.diffusers`), a name that `find` knows, or a hub id "<owner>/<name>".
 
     Returns:
-      (prior, record): the denoiser and the record; record["sha256"] is of the file.
+      (prior, record): the denoiser, a `types.Conditional` too where the network knows
+        classes, and the record; record["sha256"] is of the file.
 
     Raises:
       FileNotFoundError: if there is nothing of that name, or a file of a folder lacks.
@@ -77,7 +82,34 @@ def load(name: str | os.PathLike) -> tuple[NetworkPrior, dict]:
     checkpoint.check_fit(path, params, empty_params(net, shape))
     table = {k: record["errors"][k] for k in ("levels", "errors")}
     prior = build("priors", {**record["prior"], **table}, params, net)
-    return prior, record | {"sha256": digest}
+    knows_classes = getattr(net, "classes", 0) > 0
+    return Labelled(prior) if knows_classes else prior, record | {"sha256": digest}
+
+
+def load_autoencoder(name: str | os.PathLike) -> tuple[Autoencoder, dict]:
+    """Return the autoencoder of converted weights, and what they say of themselves.
+
+    Args:
+      name: a file of `checkpoint.save_weights`, or a name that `find` knows;
+        `--mode=convert` writes it beside the prior of its latents.
+
+    Raises:
+      FileNotFoundError: if there is nothing of that name.
+      ValueError: if it is no file of an autoencoder, is broken, has a number that is
+        not finite, or does not fit the network it names.
+    """
+    path = find(name)
+    digest = check_card(path)
+    params, record = checkpoint.load_weights(path)
+    known = {"net", "image_shape"} <= record.keys() and "prior" not in record
+    if not known or is_classifier(record):
+        raise ValueError(f"{path}: these are not weights of an autoencoder")
+    net = build("nets", record["net"])
+    checkpoint.check_finite(path, params)
+    x = jax.ShapeDtypeStruct(tuple(record["image_shape"]), jnp.float32)
+    empty = jax.eval_shape(net.init, jax.random.key(0), x)
+    checkpoint.check_fit(path, params, empty)
+    return Autoencoder(params, net), record | {"sha256": digest}
 
 
 def load_classifier(name: str | os.PathLike) -> tuple[Classifier, dict]:
@@ -112,15 +144,6 @@ def load_classifier(name: str | os.PathLike) -> tuple[Classifier, dict]:
     empty = jax.eval_shape(net.init, jax.random.key(0), x)
     checkpoint.check_fit(path, variables, empty)
     return Classifier(net, variables, shape), record | {"sha256": digest}
-
-
-def is_classifier(record: Mapping[str, Any]) -> bool:
-    """Return whether a record is of a classifier: a network of that room, no prior."""
-    net = record.get("net")
-    name = net.get("name") if isinstance(net, Mapping) else None
-    if not isinstance(name, str) or "prior" in record:
-        return False
-    return ":" in name or name.partition(".")[0] in modules("classifiers")
 
 
 def find(name: str | os.PathLike, setting: str = "prior.weights") -> pathlib.Path:
@@ -217,54 +240,6 @@ def check_card(path: pathlib.Path) -> str:
     return digest
 
 
-def check_record(path: str | os.PathLike, record: Mapping[str, Any]) -> None:
-    """Check the record of weights: what is there, of what type, and finite.
-
-    That of a classifier tells of a network and of the shape of its images.
-
-    Raises:
-      ValueError: naming the first field that is missing or wrong.
-    """
-
-    def require(right, field, rule):
-        if not right:
-            raise ValueError(f"{path}: the record's {field} {rule}")
-
-    for field in ("net", "prior")[: 1 if is_classifier(record) else 2]:
-        part = record.get(field)
-        right = isinstance(part, Mapping) and isinstance(part.get("name"), str)
-        require(right, field, "must hold a name and settings")
-    for field in ("image_shape", "net_shape")[: 1 + ("net_shape" in record)]:
-        shape = record.get(field)
-        right = isinstance(shape, list | tuple) and len(shape) == 3
-        right = right and all(type(n) is int and 0 < n <= 1 << 16 for n in shape or ())
-        require(right, field, "must be three whole numbers, height, width, channels")
-    if is_classifier(record):
-        return
-    prior = record["prior"]
-    for name, value in prior.items():
-        require(_finite(value), f"prior.{name}", "must be finite")
-    betas, sigma_data = prior.get("betas", [0.5]), prior.get("sigma_data", 0.5)
-    right = isinstance(betas, list | tuple) and len(betas) > 0
-    right = right and all(_is_number(b) and 0 < b < 1 for b in betas)
-    require(right, "prior.betas", "must all lie in (0, 1), and there must be some")
-    right = _is_number(sigma_data) and sigma_data > 0
-    require(right, "prior.sigma_data", "must be positive")
-    require(isinstance(record.get("errors"), Mapping), "errors", "must hold a table")
-    errors = record["errors"]
-    for name in ("levels", "errors", "train", "test"):
-        table = errors.get(name, None if name in ("levels", "errors") else [])
-        right = isinstance(table, list | tuple)
-        right = right and all(_is_number(v) and 0 < v < 1e6 for v in table)
-        require(right, f"errors.{name}", "must be numbers in (0, 1e6)")
-    levels = errors["levels"]
-    increasing = all(a < b for a, b in itertools.pairwise(levels))
-    require(increasing, "errors.levels", "must increase")
-    for name in ("errors", "train", "test"):
-        right = len(errors.get(name, levels)) == len(levels)
-        require(right, f"errors.{name}", f"must be {len(levels)}, one a level")
-
-
 def empty_params(net: Any, image_shape: Sequence[int]) -> Any:
     """Return the shapes of the network's parameters, nothing computed.
 
@@ -275,13 +250,3 @@ def empty_params(net: Any, image_shape: Sequence[int]) -> Any:
     x = jax.ShapeDtypeStruct(tuple(image_shape), jnp.float32)
     noise_level = jax.ShapeDtypeStruct((), jnp.float32)
     return jax.eval_shape(net.init, jax.random.key(0), x, noise_level)
-
-
-def _is_number(value):
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _finite(value):
-    if isinstance(value, list | tuple):
-        return all(map(_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)

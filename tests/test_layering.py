@@ -13,8 +13,8 @@ ROOT = Path(klip_jax.__file__).parent
 LAYERS = """
 types files struct
 sde filters blocks parallel resize
-operators nets classifiers data metrics checkpoint
-distances pixels
+operators nets classifiers data metrics bootstrap checkpoint
+distances pixels localization
 priors scan phantoms convert testing
 guidance
 samplers kl
@@ -23,6 +23,7 @@ posterior
 release calibration
 detectors
 detect config training assets
+records
 hub
 run
 report

@@ -109,8 +109,9 @@ def _find(module, name):
     text = f"{module}.{name}"
     if found := NAMES.get(text.replace("numpy._core.", "numpy.core.")):
         return found
-    # Modules of torch become a record of their parameters; torch is not asked.
-    if module.startswith("torch.nn.modules."):
+    # Modules of torch become a record of their parameters, and what trainers keep
+    # beside them one of its state; neither library is asked.
+    if module.startswith(("torch.nn.modules.", "pytorch_lightning.callbacks.")):
         return Name(text, new=lambda: Record(name))
     raise ValueError(f"it wants {text}, which is no number, array or plain container")
 
@@ -215,5 +216,5 @@ _MENTIONED = [f"torch.{name}" for name in torch_files.STORAGES] + [
 ]
 NAMES = {text: Name(text) for text in _MENTIONED}
 NAMES |= {text: Name(text, apply=apply) for text, apply in _APPLIED.items()}
-NAMES |= {text: Name(text, apply=lambda: {}, new=dict) for text in _DICTS}
+NAMES |= {text: Name(text, apply=lambda of=(): dict(of), new=dict) for text in _DICTS}
 """What a pickle may refer to; nothing of numpy or torch itself is ever called."""

@@ -31,7 +31,6 @@ CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_SET": set,
 }
-_KEYS = str | int | float | bytes | None
 
 
 class Name:
@@ -47,6 +46,10 @@ class Name:
 
     def __init__(self, text: str, apply=None, new=None):
         self.text, self.apply, self.new = text, apply, new
+
+
+# A class that is a key, as trainers have it, is hashed by its identity.
+_KEYS = str | int | float | bytes | Name | None
 
 
 def run(

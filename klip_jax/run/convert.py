@@ -8,14 +8,31 @@ import pathlib
 import re
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from klip_jax import hub
 from klip_jax.checkpoint import check_finite, check_fit, save_weights
 from klip_jax.config import build
-from klip_jax.convert import diffusers, edm, release_data, score_sde
+from klip_jax.convert import (
+    adm,
+    ddim,
+    diffusers,
+    edm,
+    latent_diffusion,
+    release_data,
+    score_sde,
+    state_dict,
+    torchvision,
+)
 from klip_jax.convert.base import Converted
 from klip_jax.files import write_atomically
+from klip_jax.records import check_record, is_classifier
+
+LAYOUTS = (latent_diffusion, adm, ddim, torchvision)
+"""Of state dicts; each has a `MARK`, a name that is only there in its own."""
+STATE_DICTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 
 class Request(NamedTuple):
@@ -45,7 +62,8 @@ def convert(request: Request, *, weights: str = "") -> pathlib.Path:
     Args:
       request: see `Request`.
       weights: of the config, a name or a file, which is the target where none is
-        given; "" or weights of the package name it after the source.
+        given; "" or weights of the package name it after the source. An autoencoder
+        that comes with a prior is beside it, in <target>_autoencoder.
 
     Raises:
       ValueError, OSError: one sentence on what is wrong and what to do.
@@ -67,17 +85,48 @@ def convert(request: Request, *, weights: str = "") -> pathlib.Path:
         np.savez_compressed(buffer, **arrays)
         write_atomically(target, buffer.getvalue())
         return target
-    params, record = _weights(request)
-    net = build("nets", record["net"])
-    shape = record.get("net_shape", record["image_shape"])
-    check_fit(request.source, params, hub.empty_params(net, shape))
-    check_finite(request.source, params)
-    hub.check_record(request.source, record)
-    save_weights(target, params, record, dtype="float32")
+    first, *others = _weights(request)
+    beside = target.with_stem(f"{target.stem}_autoencoder")
+    if others and beside.exists():
+        raise ValueError(f"{beside} exists; give another --target or delete it")
+    for converted in (first, *others):
+        _check(request.source, converted)
+    check_record(request.source, first.record)
+    save_weights(target, *first, dtype="float32")
+    for converted in others:
+        save_weights(beside, *converted, dtype="float32")
     return target
 
 
-def _weights(request: Request) -> Converted:
+def _check(source: str, converted: Converted) -> None:
+    """Check that weights fit the network that they name, and are finite."""
+    params, record = converted
+    net = build("classifiers" if is_classifier(record) else "nets", record["net"])
+    if "prior" in record:
+        shape = record.get("net_shape", record["image_shape"])
+        empty = hub.empty_params(net, shape)
+    else:
+        x = jax.ShapeDtypeStruct(tuple(record["image_shape"]), jnp.float32)
+        empty = jax.eval_shape(net.init, jax.random.key(0), x)
+    check_fit(source, params, empty)
+    check_finite(source, params)
+
+
+def _weights(request: Request) -> list[Converted]:
+    """Return what the source holds: a network, and perhaps its autoencoder."""
+    path, size = pathlib.Path(request.source), request.size
+    if path.is_file() and path.suffix in STATE_DICTS:
+        arrays = state_dict.read(path)
+        for layout in LAYOUTS:
+            if layout.MARK in arrays:
+                found = [layout.convert(arrays, str(path), size=size)]
+                if layout is latent_diffusion:
+                    found += [layout.autoencoder(arrays, str(path), size=size)]
+                return found
+    return [_network(request)]
+
+
+def _network(request: Request) -> Converted:
     path, size = pathlib.Path(request.source), request.size
     if path.is_dir():
         configs = path / "config.json", path / "unet" / "config.json"
@@ -91,7 +140,7 @@ def _weights(request: Request) -> Converted:
         params, record = diffusers.load(folder)
         found = {"source": request.source, "revision": folder.name}
         return Converted(params, record | found)
-    if path.suffix in (".pkl", ".pt", ".pth", ".safetensors") or _is_edm(path):
+    if path.suffix in (".pkl", *STATE_DICTS) or _is_edm(path):
         patches = {"patch": request.patch, "pad": request.pad}
         return edm.load(path, size=size, **patches)
     return score_sde.load(path, _known(size, path))

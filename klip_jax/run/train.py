@@ -198,8 +198,8 @@ def export(job: TrainJob, state: training.TrainState) -> Path:
     save_weights(path, state.ema, record)
     text = card(record, hub.sha256(path))
     write_atomically(path.with_suffix(".md"), text.encode())
-    prior, _ = hub.load(path)
-    grid = sample_grid(prior, job.test_images.shape[1:])
+    trained, _ = hub.load(path)
+    grid = sample_grid(trained, job.test_images.shape[1:])
     write_atomically(job.folder / "samples.png", grid)
     return path
 

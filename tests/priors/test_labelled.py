@@ -122,13 +122,12 @@ def test_what_cannot_be_is_refused():
 def test_the_shipped_prior_of_ten_classes():
     from klip_jax import hub
 
-    inner, record = hub.load("cifar10_32")
-    prior = Labelled(inner)
-    assert prior.classes == 10
+    prior, record = hub.load("cifar10_32")
+    assert isinstance(prior, Conditional) and prior.classes == 10
     x = jax.random.uniform(jax.random.key(0), tuple(record["image_shape"]))
     x = x + jax.random.normal(jax.random.key(1), x.shape)
 
     found = jax.jit(lambda y: prior.given(y)(x, 1.0))
     null = found(10)
-    np.testing.assert_allclose(null, inner(x, 1.0), atol=1e-4)
+    np.testing.assert_allclose(null, prior.prior(x, 1.0), atol=1e-4)
     assert float(jnp.abs(found(3) - null).max()) > 1e-2
