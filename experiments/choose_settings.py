@@ -20,7 +20,7 @@ from absl import app, flags
 from lab import problems
 from lab.batches import over_images
 
-from klip_jax import kl, metrics
+from klip_jax import kl, localization, metrics
 from klip_jax.blocks import block_sum, top_mean
 from klip_jax.filters import pool
 from klip_jax.posterior import PosteriorSampler
@@ -131,7 +131,7 @@ def aurocs(block_maps, images):
     for group in ("", *(kinds if len(kinds) > 1 else ())):
         ood = groups == group if group else groups != "id"
         few = ood | (groups == "id")
-        inside = metrics.localization(block_maps[ood], masks[ood], regions[ood], 1)
+        inside = localization.localization(block_maps[ood], masks[ood], regions[ood], 1)
         found[f"localization {group}".strip()] = round(float(inside), 3)
         between = metrics.auroc(scores[few], ood[few])
         found[f"detection {group}".strip()] = round(float(between), 3)

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 from safetensors.numpy import load_file
 
-from klip_jax import blocks, metrics
+from klip_jax import blocks, localization, metrics
 from klip_jax.config import build
 from klip_jax.convert import diffusers, edm
 from klip_jax.operators.base import Operator
@@ -85,12 +85,14 @@ def scoring(folder):
         yield f"score, block {block}, relative", error, 1e-6
         for regions, what in ((body, ""), (np.ones_like(body), "_nobody")):
             triples = zip(maps, labels, regions, strict=True)
-            found = np.array([metrics.block_auroc(*image, block) for image in triples])
+            found = np.array(
+                [localization.block_auroc(*image, block) for image in triples]
+            )
             expected = kept[f"image_auroc{what}_{name}"]
             assert (np.isnan(found) == np.isnan(expected)).all()
             error = np.nanmax(np.abs(found - expected))
             yield f"AUROC within images{what}, block {block}", error, 1e-15
-        found = metrics.localization(maps, labels, body, block)
+        found = localization.localization(maps, labels, body, block)
         yield f"its mean, block {block}", gap(found, kept[f"image_mean_{name}"]), 1e-15
     both = [*kept["id_scores_b4"], *kept["score_b4"]]
     scores = [float(blocks.top_mean(jnp.asarray(m), 0)) for m in both]

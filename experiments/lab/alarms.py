@@ -7,8 +7,8 @@ them are the law, the other half is judged, over many random halves.
 
 import numpy as np
 
+from klip_jax.bootstrap import bootstrap, mean_of
 from klip_jax.calibration import conformal_p_value
-from klip_jax.metrics import bootstrap, mean_of
 from lab import tables
 
 NOMINAL = 0.05

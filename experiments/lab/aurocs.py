@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from klip_jax import metrics
+from klip_jax import bootstrap, localization
 from klip_jax.blocks import block_sum, top_mean
 from klip_jax.data.base import ImageSet
 
@@ -20,10 +20,10 @@ def aurocs(maps, images: ImageSet, *, block: int = 4, top_share: float = 0.02) -
     ood = np.array(images.groups) != "id"
     scores = image_scores(maps, block=block, top_share=top_share)
     found = {
-        "localization_auroc": metrics.mean_of(localizations(maps, images, block)),
-        "detection_auroc": metrics.auroc_of(scores, ood),
+        "localization_auroc": bootstrap.mean_of(localizations(maps, images, block)),
+        "detection_auroc": bootstrap.auroc_of(scores, ood),
     }
-    return {name: metrics.bootstrap(f, images.ids) for name, f in found.items()}
+    return {name: bootstrap.bootstrap(f, images.ids) for name, f in found.items()}
 
 
 def image_scores(maps, *, block: int = 4, top_share: float = 0.02) -> np.ndarray:
@@ -41,4 +41,4 @@ def localizations(maps, images: ImageSet, block: int = 4) -> np.ndarray:
         return np.full(len(images), np.nan)
     known = images.eligible
     regions = images.masks if known is None else known | images.masks
-    return metrics.block_aurocs(np.asarray(maps), images.masks, regions, block)
+    return localization.block_aurocs(np.asarray(maps), images.masks, regions, block)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from klip_jax import metrics
+from klip_jax import bootstrap, metrics
 from lab import scores, tables
 from lab.detectors import OURS, RELEASED
 
@@ -126,8 +126,8 @@ def by_kind(table, names):
         mine = scores.where(lesions, (lesions["detector"] == name) & is_kind)
         if not len(mine["score"]):
             return ""
-        mean = metrics.mean_of(mine["localization"])
-        found = metrics.bootstrap(mean, mine["patient"].tolist())
+        mean = bootstrap.mean_of(mine["localization"])
+        found = bootstrap.bootstrap(mean, mine["patient"].tolist())
         return f"{tables.interval(found)} ({len(mine['score'])})"
 
     body = [[name, *(cell(name, kind) for kind in kinds.values())] for name in names]

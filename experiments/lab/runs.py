@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from klip_jax import metrics, pixels
+from klip_jax import localization, pixels
 from klip_jax.data.base import ImageSet
 from klip_jax.files import write_atomically
 from klip_jax.run.detect import detect
@@ -201,7 +201,7 @@ def _add_derived(found: Found, folder: Path, settings: Mapping[str, Any]) -> Non
         _derive(found, known.PADIS, known.PADIS_MAP, maps.max((1, 2)), maps)
     if known.OURS in found.maps and found.images.masks is not None:
         is_id = np.array(found.images.groups) == "id"
-        template = metrics.position_template(found.maps[known.OURS], is_id)
+        template = localization.position_template(found.maps[known.OURS], is_id)
         # It has not seen the image.
         _derive(found, known.TEMPLATE, known.OURS, np.zeros(len(is_id)), template)
 

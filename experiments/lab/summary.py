@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from checks import at_least
 
-from klip_jax import metrics
+from klip_jax import bootstrap
 from lab import scores
 from lab.detectors import BOUND, OURS, RELEASED
 
@@ -23,10 +23,10 @@ def summary(table: scores.Table) -> dict[str, dict[str, Any]]:
     for name, asked in statistics.items():
         # Groups are shown without intervals.
         for question in set(asked) & set(QUESTIONS):
-            found[name][question] = metrics.bootstrap(asked[question], patients)
+            found[name][question] = bootstrap.bootstrap(asked[question], patients)
             if name != OURS:
                 pair = statistics[OURS][question], asked[question]
-                difference = metrics.paired_difference(*pair, patients)
+                difference = bootstrap.paired_difference(*pair, patients)
                 found[name][f"ours minus this, {question}"] = difference
         calls = scores.of(table, name)["network_calls"][0]
         found[name]["network_calls"] = int(calls)
@@ -56,9 +56,9 @@ def statistics_of(table: scores.Table) -> dict[str, dict[str, Callable]]:
     found = {}
     for name in scores.detectors(table):
         own = scores.of(table, name)
-        asked = {"detection": metrics.auroc_of(own["score"], ood)}
+        asked = {"detection": bootstrap.auroc_of(own["score"], ood)}
         if np.isfinite(own["localization"]).any():
-            asked["localization"] = metrics.mean_of(own["localization"])
+            asked["localization"] = bootstrap.mean_of(own["localization"])
         found[name] = asked | {
             f"{question} {group}": within(statistic, part)
             for question, statistic in asked.items()

@@ -8,7 +8,7 @@ that would make it a KL (`kl.path_kl` has both), so its unit is none.
 
 What follows has names elsewhere: the sum over a block is `blocks.block_sum`; an image's
 score is its largest block, `blocks.top_mean(map, 0)`; the AUROC between images is
-`metrics.auroc` of it over all of them; that within images is `metrics.localization`: a
+`metrics.auroc` of it over all of them; that within images is `localization`: a
 block is positive if it holds any OOD pixel, counts if it holds any pixel of the body,
 and an image with blocks of one class is left out.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from klip_jax import metrics
+from klip_jax import bootstrap
 from klip_jax.data.base import ImageSet
 from klip_jax.pixels import pixel_metrics
 from klip_jax.report.maps import TEMPLATE, Measured, measure, read_normal
@@ -139,8 +139,8 @@ def _pixels(found, left_out, seen: Measured) -> None:
 def _psnr(found, left_out, table: Table, psnr, usable) -> None:
     known = usable & np.isfinite(psnr)
     if known.any():
-        statistic = metrics.mean_of(psnr[usable])
-        found["psnr"] = metrics.bootstrap(statistic, table.clusters[usable])
+        statistic = bootstrap.mean_of(psnr[usable])
+        found["psnr"] = bootstrap.bootstrap(statistic, table.clusters[usable])
     else:
         left_out.append("PSNR: true images and reconstructions are not both known.")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float
 
-from klip_jax import metrics
+from klip_jax import localization, metrics
 from klip_jax.data.base import Images, ImageSet
 from klip_jax.report.table import Table
 from klip_jax.run.store import Store, StoredArray
@@ -111,12 +111,14 @@ def measure(
         odd = np.flatnonzero(masked[rows])
         some = np.flatnonzero(chosen[rows])
         areas = {name: region(seen, name) for name in regions}
-        positive = metrics.block_any(seen.masks[odd], block)
-        kept = {r: metrics.block_any(area[odd], block) for r, area in areas.items()}
+        positive = localization.block_any(seen.masks[odd], block)
+        kept = {
+            r: localization.block_any(area[odd], block) for r, area in areas.items()
+        }
         for name, heatmaps in _each_map(
             maps, index, odd, own[rows], table.main, normal
         ):
-            sums = metrics.block_sums(heatmaps, block)
+            sums = localization.block_sums(heatmaps, block)
             for where, blocks in kept.items():
                 aurocs[where][name][rows[odd]] = metrics.aurocs(sums, positive, blocks)
         if some.size:
@@ -159,7 +161,10 @@ def _each_map(maps, index, odd, own, main, normal):
         yield name, heatmaps
         if name == main and normal.total is not None:
             all_of_them = normal.total, normal.count
-            yield TEMPLATE, metrics.position_template(heatmaps, own[odd], *all_of_them)
+            yield (
+                TEMPLATE,
+                localization.position_template(heatmaps, own[odd], *all_of_them),
+            )
 
 
 def _regions_known(images: ImageSet) -> tuple[str, ...]:

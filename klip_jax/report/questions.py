@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from klip_jax import metrics
+from klip_jax import bootstrap, metrics
 from klip_jax.report.maps import TEMPLATE, Measured
 from klip_jax.report.table import Table
 
@@ -51,7 +51,7 @@ def localization(
     for key, region in zip(keys, seen.regions, strict=False):
         values = {name: v[masked] for name, v in seen.aurocs[region].items()}
         for name, value in _complete(values, key, left_out).items():
-            statistics[name, key] = metrics.mean_of(value)
+            statistics[name, key] = bootstrap.mean_of(value)
     _compare(found, statistics, clusters)
     if any(key == keys[0] for _, key in statistics):
         found["localization_region"] = main
@@ -63,7 +63,7 @@ def localization(
             if key == keys[0]
         }
         parts = {
-            (name, keys[0]): metrics.mean_of(value)
+            (name, keys[0]): bootstrap.mean_of(value)
             for name, value in values.items()
             if np.isfinite(value).any()
         }
@@ -102,12 +102,13 @@ def detection(
         )
     clusters, groups = table.clusters[known], table.groups[known]
     key = "detection_auroc"
-    statistics = {(n, key): metrics.auroc_of(v, is_ood) for n, v in scores.items()}
+    statistics = {(n, key): bootstrap.auroc_of(v, is_ood) for n, v in scores.items()}
     _compare(found, statistics, clusters)
     for group in _odd_groups(table, known):
         some = (groups == group) | ~is_ood
         statistics = {
-            (n, key): metrics.auroc_of(v[some], is_ood[some]) for n, v in scores.items()
+            (n, key): bootstrap.auroc_of(v[some], is_ood[some])
+            for n, v in scores.items()
         }
         _of_group(found, group, statistics, clusters[some])
     for name, values in scores.items():
@@ -137,22 +138,22 @@ def _compare(found, statistics, clusters):
     """Enter statistics by (detector, key) and, of the others, main minus theirs."""
     if not statistics:
         return
-    values = metrics.resampled(statistics, clusters)
+    values = bootstrap.resampled(statistics, clusters)
     for (name, key), theirs in values.items():
         entry, main = found["detectors"][name], (found["main"], key)
-        entry[key] = metrics.interval(theirs)
+        entry[key] = bootstrap.interval(theirs)
         question = key.removesuffix("_auroc")
         if question in QUESTIONS and name != found["main"] and main in values:
-            difference = metrics.interval(values[main] - theirs)
+            difference = bootstrap.interval(values[main] - theirs)
             entry[f"difference_{question}"] = difference
 
 
 def _of_group(found, group, statistics, clusters):
     if not statistics:
         return
-    for (name, key), values in metrics.resampled(statistics, clusters).items():
+    for (name, key), values in bootstrap.resampled(statistics, clusters).items():
         groups = found["detectors"][name].setdefault("groups", {})
-        groups.setdefault(str(group), {})[key] = metrics.interval(values)
+        groups.setdefault(str(group), {})[key] = bootstrap.interval(values)
 
 
 def _odd_groups(table, rows) -> list[str]:

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax import blocks, metrics
+from klip_jax import blocks, localization, metrics
 from klip_jax.release.scoring import klip_reference
 from klip_jax.types import StepInfo
 
@@ -91,11 +91,11 @@ def test_scores_of_the_release(golden):
         np.testing.assert_allclose(scores, expected, rtol=1e-6)
         for regions, name in ((body, ""), (np.ones_like(body), "_nobody")):
             triples = zip(maps, labels, regions, strict=True)
-            found = [metrics.block_auroc(*image, block) for image in triples]
+            found = [localization.block_auroc(*image, block) for image in triples]
             expected = golden[f"image_auroc{name}_b{block}"]
             # The counts agree; the last bit is that of a sum in another order.
             np.testing.assert_allclose(found, expected, rtol=1e-15)
-        found = metrics.localization(maps, labels, body, block)
+        found = localization.localization(maps, labels, body, block)
         np.testing.assert_allclose(found, golden[f"image_mean_b{block}"], rtol=1e-14)
 
 

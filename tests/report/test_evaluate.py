@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fake_results import DETECTORS, fake_image, fake_set, write
 
-from klip_jax import metrics
+from klip_jax import bootstrap, localization, metrics
 from klip_jax.pixels import pixel_metrics
 from klip_jax.report import maps
 from klip_jax.report.evaluate import evaluate
@@ -83,19 +83,19 @@ def test_numbers_are_those_of_metrics(tmp_path):
     odd = np.flatnonzero(~own)
     main, template = (found["detectors"][n] for n in ("klip", maps.TEMPLATE))
     part = [masks[i] for i in odd], [regions[i] for i in odd], 4
-    expected = metrics.localization([heatmaps[i] for i in odd], *part)
+    expected = localization.localization([heatmaps[i] for i in odd], *part)
     assert main["localization_auroc"]["value"] == pytest.approx(expected, abs=1e-12)
-    others = metrics.position_template(np.stack(heatmaps), own)
-    expected = metrics.localization(others[odd], *part)
+    others = localization.position_template(np.stack(heatmaps), own)
+    expected = localization.localization(others[odd], *part)
     assert template["localization_auroc"]["value"] == pytest.approx(expected, abs=1e-12)
     scores = np.array([i["score"]["klip"] for i in images])
     ids = [f"image {i['image_id']}" for i in images]
-    expected = metrics.bootstrap(metrics.auroc_of(scores, ~own), ids)
+    expected = bootstrap.bootstrap(bootstrap.auroc_of(scores, ~own), ids)
     assert main["detection_auroc"] == pytest.approx(expected, abs=1e-12)
     other = np.array([i["score"]["msma"] for i in images])
-    statistics = (metrics.auroc_of(s, ~own) for s in (scores, other))
+    statistics = (bootstrap.auroc_of(s, ~own) for s in (scores, other))
     paired = found["detectors"]["msma"]["difference_detection"]
-    assert paired == pytest.approx(metrics.paired_difference(*statistics, ids))
+    assert paired == pytest.approx(bootstrap.paired_difference(*statistics, ids))
     assert main["aupr"] == pytest.approx(metrics.aupr(scores, ~own))
     pixel = pixel_metrics(heatmaps, masks, regions, own)
     assert found["pixel"] == pytest.approx({"region": "eligible", **pixel})
