@@ -40,6 +40,14 @@ def test_plain_data_is_what_it_was(protocol):
     assert pickles.loads(pickle.dumps(ordered, protocol)) == ordered
 
 
+def test_ordered_dicts_of_python_2():
+    class Old:
+        def __reduce__(self):
+            return collections.OrderedDict, ([["a", 1], ["b", [2]]],)
+
+    assert pickles.loads(pickle.dumps(Old(), 2)) == {"a": 1, "b": [2]}
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_arrays_are_what_they_were(protocol):
     for array in ARRAYS:
