@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = {
     "klip_jax.kl": ["tests/test_kl.py", "tests/test_closed_form_kl.py"],
     "klip_jax.calibration": ["tests/test_calibration.py"],
+    "klip_jax.reference_law": ["tests/test_calibration.py"],
     "klip_jax.guidance.conditional_gaussian": [
         "tests/guidance/test_conditional_gaussian.py",
         "tests/test_posterior.py",

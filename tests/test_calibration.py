@@ -3,10 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax import calibration
-from klip_jax.calibration import Law, conformal_p_value, load_law, p_value, save_law
+from klip_jax import calibration, prior_predictive, reference_law
+from klip_jax.calibration import conformal_p_value, p_value
 from klip_jax.operators.identity import Identity
 from klip_jax.priors.analytic import Gaussian
+from klip_jax.reference_law import Law, load_law, save_law
 
 SHAPE = (8, 8, 1)
 NOISE_STD = 0.1
@@ -130,7 +131,7 @@ def test_a_law_larger_than_any_is_not_read(tmp_path, monkeypatch):
     path = tmp_path / "law.npz"
     save_law(path, law_of(klip=np.zeros(5000)))  # 80 times smaller on disk
     load_law(path)
-    monkeypatch.setattr(calibration, "_LARGEST", 20_000)
+    monkeypatch.setattr(reference_law, "_LARGEST", 20_000)
     with pytest.raises(ValueError, match=r"law\.npz: .*it would take 2\d{4} bytes"):
         load_law(path)
 
@@ -138,10 +139,10 @@ def test_a_law_larger_than_any_is_not_read(tmp_path, monkeypatch):
 def test_fingerprints_tell_everything_apart():
     params = {"a": jnp.arange(3.0), "b": {"c": jnp.ones((2, 2))}}
     plain = dict(noise_std=0.1, window=(0.04, 0.4))
-    first = calibration.fingerprint(params, plain)
+    first = reference_law.fingerprint(params, plain)
     assert len(first) == 64
     json_like = dict(window=[0.04, 0.4], noise_std=0.1)
-    assert calibration.fingerprint(params, json_like) == first
+    assert reference_law.fingerprint(params, json_like) == first
     others = [
         (params | {"a": jnp.arange(3.0) + 1e-6}, plain),
         (params | {"a": jnp.arange(3.0)[:, None]}, plain),
@@ -150,7 +151,7 @@ def test_fingerprints_tell_everything_apart():
         (params, plain | dict(noise_std=0.2)),
         (params, plain | dict(seed=0)),
     ]
-    prints = {calibration.fingerprint(*other) for other in others}
+    prints = {reference_law.fingerprint(*other) for other in others}
     assert len(prints) == len(others) and first not in prints
 
 
@@ -159,7 +160,7 @@ def test_draws_of_the_model_have_its_moments():
 
     @jax.jit
     def draw(prior, operator, keys):
-        one = calibration.prior_predictive
+        one = prior_predictive.prior_predictive
         return jax.vmap(lambda key: one(key, operator, NOISE_STD, prior))(keys)
 
     x, scan = draw(prior, operator, jax.random.split(jax.random.key(0), n))

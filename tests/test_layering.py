@@ -20,7 +20,7 @@ guidance
 samplers kl
 sample
 posterior
-release calibration
+release calibration prior_predictive reference_law
 detectors
 detect config training assets
 records

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from klip_jax.calibration import prior_draw
+from klip_jax.prior_predictive import prior_draw
 from klip_jax.types import Denoiser
 
 

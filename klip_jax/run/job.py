@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from klip_jax import calibration, config, hub
+from klip_jax import config, hub, reference_law
 from klip_jax.data.base import ImageSet
 from klip_jax.posterior import PosteriorSampler
 from klip_jax.run import inputs as inputs_of
@@ -35,7 +35,7 @@ class Job:
       healthy: images for fits and conformal p-values; None if none are named.
       shape: (H, W, C) of the images.
       laws: scores [M] of draws of the model that are known already, by detector.
-      fingerprints: of each detector's law; see `calibration.fingerprint`.
+      fingerprints: of each detector's law; see `reference_law.fingerprint`.
       rehearsed: what each detector will look at and tell.
       digests: {what: digest} of what the settings name.
     """
@@ -252,7 +252,7 @@ def _fingerprints(settings, record, scene, detectors) -> dict[str, str]:
         description = {**shared, "detector": described(detector)}
         if "classifier" in detector.needs:
             description["classifier"] = described(scene.classifier)
-        found[name] = calibration.fingerprint(scene.prior, config.plain(description))
+        found[name] = reference_law.fingerprint(scene.prior, config.plain(description))
     return found
 
 
@@ -266,7 +266,7 @@ def _shipped(settings, detectors, fingerprints):
             "compute the law, which the workdir then keeps"
         )
     known = {}
-    for law in map(calibration.load_law, paths):
+    for law in map(reference_law.load_law, paths):
         known |= {law.fingerprints[n]: scores for n, scores in law.scores.items()}
     found = {
         name: known[fingerprints[name]]

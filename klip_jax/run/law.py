@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from klip_jax import calibration
+from klip_jax import calibration, reference_law
 from klip_jax.run import chunks
 from klip_jax.run.claim import claim
 from klip_jax.run.inputs import Inputs, of_draws
@@ -111,7 +111,9 @@ def save(job: Job, made: References) -> None:
     }
     if scores:
         prints = {name: job.fingerprints[name] for name in scores}
-        calibration.save_law(job.folder / "law.npz", calibration.Law(scores, prints))
+        reference_law.save_law(
+            job.folder / "law.npz", reference_law.Law(scores, prints)
+        )
 
 
 def _fill(

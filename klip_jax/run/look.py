@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from klip_jax.calibration import prior_draw
 from klip_jax.parallel import shard_vmap
 from klip_jax.posterior import PosteriorSampler, at_null_label
+from klip_jax.prior_predictive import prior_draw
 from klip_jax.run import keys
 from klip_jax.run.inputs import Batch
 from klip_jax.scan import simulate

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from klip_jax import calibration, parallel
+from klip_jax import calibration, parallel, reference_law
 from klip_jax.run import chunks, detect, job, law, look
 from klip_jax.run.claim import first_difference
 from klip_jax.run.store import Store
@@ -257,14 +257,14 @@ def test_healthy_images_fit_and_give_conformal_p_values(tmp_path):
 def test_a_law_that_ships_serves_the_detectors_it_is_of(straight, tmp_path):
     made, references, expected = straight
     path = made.folder / "law.npz"
-    shipped = calibration.load_law(path)
+    shipped = reference_law.load_law(path)
     assert shipped.scores.keys() == {"bright", "misfit"}  # a fit needs more
-    few = calibration.Law(
+    few = reference_law.Law(
         {"old name": shipped.scores["bright"]},
         {"old name": shipped.fingerprints["bright"]},
     )
     with pytest.MonkeyPatch.context() as patch:
-        calibration.save_law(tmp_path / "w_law.npz", few)
+        reference_law.save_law(tmp_path / "w_law.npz", few)
         record = fake_run.RECORD | dict(factor=1.5)
         fake_run.install(patch, record=record, laws=[tmp_path / "w_law.npz"])
         _, found, store = run(fake_run.settings(), tmp_path / "run")
@@ -357,7 +357,7 @@ def test_a_law_of_nan_makes_nothing_significant(tmp_path):
     assert np.isnan(found["p_value"][mine]).all()
     assert np.isfinite(found["p_value"][~mine]).all()
     # Nor does it ship.
-    assert calibration.load_law(tmp_path / "law.npz").scores.keys() == {"bright"}
+    assert reference_law.load_law(tmp_path / "law.npz").scores.keys() == {"bright"}
 
 
 def test_numbers_of_a_detector_do_not_compile_anew(straight):

@@ -6,7 +6,7 @@ import fake_run
 import numpy as np
 import pytest
 
-from klip_jax import calibration
+from klip_jax import reference_law
 from klip_jax.data.base import in_memory
 from klip_jax.run import job, law, look
 from klip_jax.run.settings import detectors
@@ -311,7 +311,7 @@ def test_a_broken_law_is_named(tmp_path, monkeypatch):
     prints = {"bright": "f"}
     broken = np.array([1.0, np.nan], np.float32)
     with pytest.raises(ValueError, match=r"1 of 2 scores of 'bright' are NaN"):
-        calibration.Law({"bright": broken}, prints)
+        reference_law.Law({"bright": broken}, prints)
     fake_run.install(monkeypatch)
     settings = fake_run.settings(calibration__law="absent")
     refused(settings, tmp_path, "calibration.law='absent': no such", FileNotFoundError)
