@@ -6,11 +6,9 @@ integral in the signal-to-noise ratio: 1/2 sum (1/s'^2 - 1/s^2) |D_y - D|^2.
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from klip_jax import struct
 from klip_jax.samplers.base import FromNoise, check_eta
+from klip_jax.samplers.base_ancestral import ancestral_step
 from klip_jax.types import Denoiser, Guidance, Image, PRNGKey, Scalar, StepInfo
 
 
@@ -46,10 +44,5 @@ class Ancestral(FromNoise):
         sigma_next: Scalar,
     ) -> tuple[Image, StepInfo]:
         """Go from `sigma` to `sigma_next`; see `types.Sampler`."""
-        x0, score = guidance.score(denoiser, scan, x, sigma)
-        v = sigma**2 - sigma_next**2
-        shift = v * score
-        noise_var = self.eta**2 * v * (sigma_next / sigma) ** 2
-        z = jax.random.normal(key, x.shape, x.dtype)
-        new = x + v * (x0 - x) / sigma**2 + shift + jnp.sqrt(noise_var) * z
-        return new, StepInfo(sigma, sigma_next, x, x0, shift, noise_var)
+        given = denoiser, guidance, scan, sigma, sigma_next
+        return ancestral_step(key, x, *given, eta=self.eta)

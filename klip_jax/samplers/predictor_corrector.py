@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from klip_jax import struct
-from klip_jax.samplers.ancestral import Ancestral
 from klip_jax.samplers.base import FromNoise, check_langevin, langevin_steps
+from klip_jax.samplers.base_ancestral import ancestral_step
 from klip_jax.types import Denoiser, Guidance, Image, PRNGKey, Scalar, StepInfo
 
 
@@ -64,5 +64,5 @@ class PredictorCorrector(FromNoise):
             key_corrector, x, denoiser, guidance, scan, sigma, sizes, noises
         )
         given = denoiser, guidance, scan, sigma, sigma_next
-        new, info = Ancestral().step(key_predictor, corrected, *given)
+        new, info = ancestral_step(key_predictor, corrected, *given)
         return new, info._replace(x=x, shift=shift + info.shift, noise_var=sigma * 0)

@@ -15,8 +15,8 @@ import jax
 
 from klip_jax import struct
 from klip_jax.guidance.none import NoGuidance
-from klip_jax.samplers.ancestral import Ancestral
 from klip_jax.samplers.base import FromNoise, check_eta, is_number
+from klip_jax.samplers.base_ancestral import ancestral_step
 from klip_jax.scan import conditional_shift
 from klip_jax.types import (
     Denoiser,
@@ -83,8 +83,6 @@ class Projection(FromNoise):
         moved = conditional_shift(scan, x - sigma * z, sigma**2)
         shift = self.coefficient * conditional_shift(scan, x, sigma**2)
         projected = x + self.coefficient * moved
-        levels = sigma, sigma_next
-        new, info = Ancestral(self.eta).step(
-            key_step, projected, denoiser, NoGuidance(), scan, *levels
-        )
+        given = denoiser, NoGuidance(), scan, sigma, sigma_next
+        new, info = ancestral_step(key_step, projected, *given, eta=self.eta)
         return new, info._replace(x=x, shift=shift, noise_var=sigma * 0)
