@@ -19,11 +19,13 @@ from klip_jax.checkpoint import check_fit
 from klip_jax.config import build
 from klip_jax.convert import adm, ddim, torchvision
 from klip_jax.convert import latent_diffusion as ldm
+from klip_jax.convert.diffusers import betas
 from klip_jax.hub import empty_params
 from klip_jax.nets.adm import ADM, Attention
 from klip_jax.nets.ddim_unet import DDIMUNet
 from klip_jax.nets.latent_unet import CrossAttention, LatentUNet
 from klip_jax.nets.vq_autoencoder import VQAutoencoder
+from klip_jax.priors.base import timestep_sigmas
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
 SMALL = dict(width=32, multipliers=(1, 2), blocks=1)
@@ -68,6 +70,12 @@ def check_converted(converted, room="nets"):
     return net, params
 
 
+DEFAULTS = {
+    "256x256_diffusion_uncond": ADM(),
+    "cin256-v2": LatentUNet(),
+    "its autoencoder": VQAutoencoder(),
+    "DiffNB": DDIMUNet(),
+}
 LARGE = ("256x256_diffusion_uncond", "cin256-v2", "cin256")
 
 
@@ -91,6 +99,8 @@ def test_the_full_size_matches_leaf_by_leaf(name, shared_data):
     total = sum(leaf.size for leaf in leaves)
     assert total == sum(int(np.prod(shapes[k])) for k in theirs)
     assert numbers in (None, total)
+    if name in DEFAULTS:
+        assert build("nets", converted.record["net"]) == DEFAULTS[name]
 
 
 def read(shared_data, name):
@@ -104,6 +114,31 @@ def latent_files(shared_data):
 def close(found, expected, absolute):
     """Within about three times the reference's own float32 against float64."""
     np.testing.assert_allclose(found, golden.hwc(expected), atol=absolute, rtol=0)
+
+
+def test_noise_levels_are_those_of_the_reference(shared_data):
+    saved = np.load(shared_data / "golden/dg_schedules.npz")
+    np.testing.assert_allclose(betas({}), saved["adm_linear_betas_1000"], rtol=1e-12)
+    np.testing.assert_allclose(betas({}), saved["nb_betas_f32"], rtol=1e-6)
+    expected = saved["ldm_cin256v2_betas_1000"]
+    np.testing.assert_allclose(betas(ldm.SCHEDULE), expected, rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_a_prior_of_adm_gives_the_estimate_of_the_reference(shared_data):
+    arrays = read(shared_data, "gdm_unet")
+    converted = adm.convert(arrays, size=32, head_channels=16)
+    net, params = golden.network(converted)
+    prior = build("priors", converted.record["prior"], params, net)
+    denoise = jax.jit(lambda x, sigma: prior.denoise(x, sigma))
+    sigmas = timestep_sigmas(prior.betas)
+    with np.load(shared_data / "golden/dg_gdm_io.npz") as saved:
+        for index in (50, 25, 10, 2, 0):
+            sigma = np.float32(sigmas[10 * index])
+            # A variance-preserving state, and the image that it is estimated to be.
+            x = golden.hwc(saved[f"step{index}_x"][0]) * np.sqrt(1 + sigma**2)
+            found = denoise(jnp.asarray(x), sigma)
+            close(found, saved[f"step{index}_x0h"][0], 2e-5)  # observed 3e-6
 
 
 @pytest.mark.slow
