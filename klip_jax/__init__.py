@@ -29,6 +29,7 @@ The map of the package, in the order data takes:
     scan         what was measured, and how it is simulated
     nets, priors a network, or anything, wrapped as a denoiser D(x, sigma)
     classifiers  networks that name classes
+    distances    how different two images are: pixels, logits, features, LPIPS, DISTS
     guidance     approximations of the likelihood score grad log p(y | x_sigma)
     samplers     Ancestral, DDIM, Heun, Resampling, ...; `sample` drives them
     posterior    draws of p(x|y), made once an image for all detectors

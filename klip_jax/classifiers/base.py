@@ -2,9 +2,11 @@
 
     logits = W features + b,   features = mean over pixels of maps,   y = argmax logits
 
-Images are in [0, 1]; a network normalises them itself. Where it sees the class is a
-class activation map c [h, w] (`resnet.grad_cam`); of it DiffGuard makes the mask of its
-guidance,
+Images are in [0, 1]; a network normalises them itself. Where it sees class y is
+
+    c = relu(sum_k a_k maps_k),   a_k = mean over pixels of d logit_y / d maps_k,
+
+of which DiffGuard makes the mask of its guidance,
 
     c' = relu(c) at the image's size, bilinear without antialiasing
     mask = (c' - min c') / (max c' - min c' + 1e-7) > cut, at the latent's size, nearest
@@ -75,6 +77,30 @@ class Classifier:
         return jnp.argmax(self.logits(x)).astype(jnp.int32)
 
 
+def grad_cam(
+    classifier: Classifier, x: Image, label: Int[Array, ""] | int
+) -> Float[Array, "m n"]:
+    """Return where in an image a class is seen, >= 0, of the logit's unit.
+
+    Args:
+      classifier: whose features are the mean of its maps.
+      x: image in [0, 1].
+      label: whose logit.
+
+    Returns:
+      [m, n] on the grid of `classifier.maps`.
+
+    Reference: Selvaraju et al. 2017, eqs. 1 and 2.
+    """
+    maps = classifier.maps(x)
+
+    def logit(maps):
+        return classifier.of_features(jnp.mean(maps, (0, 1)))[label]
+
+    weights = jnp.mean(jax.grad(logit)(maps), (0, 1))
+    return jax.nn.relu(jnp.matmul(maps, weights, precision="highest"))
+
+
 def cam_mask(
     cam: Float[Array, "h w"],
     image_shape: tuple[int, int],
@@ -84,7 +110,7 @@ def cam_mask(
     """Return where a class is seen, or where it is not, at the latent's size.
 
     Args:
-      cam: class activation map [h, w] of any unit, such as of `resnet.grad_cam`.
+      cam: class activation map [h, w] of any unit, such as of `grad_cam`.
       image_shape: (H, W) of the image, where the map is scaled to [0, 1] and cut.
       latent_shape: (m, n) of the mask; the image's own for a prior of pixels.
       cut: in (-1, 1); true is where the scaled map is > cut, and for a negative cut

@@ -15,10 +15,8 @@ convolution, as torchvision has it, not on the first 1x1 as in the paper.
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -136,29 +134,6 @@ class Bottleneck(nn.Module):
         h = nn.relu(norm("norm_1")(_conv(self.width, 3, self.stride, "conv_1")(h)))
         h = norm("norm_2")(_conv(WIDENING * self.width, 1, 1, "conv_2")(h))
         return nn.relu(_shortcut(x, h, self.stride, norm) + h)
-
-
-def grad_cam(net: ResNet, variables: Any, x: Array, label: Array | int) -> Array:
-    """Return relu(sum_k a_k maps_k), a_k = mean over pixels of d logit / d maps_k.
-
-    Args:
-      net, variables: the classifier.
-      x: image [H, W, C] in [0, 1].
-      label: whose logit; int scalar.
-
-    Returns:
-      [h, w] on the grid of `maps`, >= 0, of the logit's unit.
-
-    Reference: Selvaraju et al. 2017, eqs. 1 and 2.
-    """
-    maps = jnp.asarray(net.apply(variables, x, method="maps"))
-
-    def logit(maps):
-        features = jnp.mean(maps, (0, 1))
-        return net.apply(variables, features, method="head")[label]
-
-    weights = jnp.mean(jax.grad(logit)(maps), (0, 1))
-    return nn.relu(maps @ weights)
 
 
 def _shortcut(x, h, stride, norm):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax.classifiers.base import Classifier, cam_mask, scaled_cam
+from klip_jax.classifiers.base import Classifier, cam_mask, grad_cam, scaled_cam
 from klip_jax.classifiers.resnet import ResNet
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
@@ -28,6 +28,17 @@ def test_logits_are_the_head_of_the_features(classifier):
     np.testing.assert_allclose(features, maps.mean((0, 1)), rtol=1e-5)
     np.testing.assert_allclose(logits, features @ weight + bias, rtol=1e-5)
     assert label == logits.argmax() and label.dtype == jnp.int32
+
+
+def test_grad_cam_weighs_the_maps_by_the_head(classifier):
+    # The head is linear in the mean of the maps: the weights are its column / pixels.
+    x = jax.random.uniform(jax.random.key(5), (8, 8, 3))
+    found, maps = jax.jit(lambda c, x, y: (grad_cam(c, x, y), c.maps(x)))(
+        classifier, x, jnp.int32(2)
+    )
+    expected = jax.nn.relu(maps @ classifier.head[0][:, 2]) / 64
+    assert found.shape == (8, 8) and float(found.max()) > 0
+    np.testing.assert_allclose(found, expected, 1e-4, 1e-6)
 
 
 @pytest.fixture
