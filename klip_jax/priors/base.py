@@ -124,8 +124,8 @@ class NetworkPrior(_Dataclass):
         images: Float[Array, "b h w c"],
         key: PRNGKey,
         *,
-        log_mean: float,
-        log_std: float,
+        log_mean: Scalar,
+        log_std: Scalar,
     ) -> Float[Array, ""]:
         """Return the mean weighted denoising loss of a batch; see the module.
 
@@ -189,7 +189,7 @@ def white_variance(sigma: Scalar) -> Scalar:
 
 
 def stratified_levels(
-    key: PRNGKey, n: int, *, log_mean: float, log_std: float
+    key: PRNGKey, n: int, *, log_mean: Scalar, log_std: Scalar
 ) -> Float[Array, " n"]:
     """Draw n noise levels, ln sigma ~ N(log_mean, log_std^2), one in each n-th of it.
 

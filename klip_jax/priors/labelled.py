@@ -20,7 +20,7 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from klip_jax import struct
-from klip_jax.priors.base import NetworkPrior
+from klip_jax.priors.base import NetworkPrior, stratified_levels
 from klip_jax.types import Image, PRNGKey, Scalar
 
 
@@ -92,28 +92,30 @@ class Labelled:
         examples: tuple[Float[Array, "b h w c"], Int[Array, " b"]],
         key: PRNGKey,
         *,
-        log_mean: float,
-        log_std: float,
+        log_mean: Scalar,
+        log_std: Scalar,
     ) -> Float[Array, ""]:
         """Return the mean denoising loss of a batch, some labels dropped.
 
         Args:
           examples: images in [0, 1], and their labels.
           key: of the levels, the noise, and which labels are dropped.
-          log_mean, log_std: law of ln sigma in the network's range; here each image
-            has its own draw of it.
+          log_mean, log_std: law of ln sigma in the network's range.
         """
         images, labels = examples
-        key_drop, key_noise = jax.random.split(key)
+        n, (key_drop, key_sigma, key_noise) = len(images), jax.random.split(key, 3)
+        law = dict(log_mean=log_mean, log_std=log_std)
+        log_sigma = jnp.log(stratified_levels(key_sigma, n, **law))
         dropped = jax.random.bernoulli(key_drop, self.label_dropout, labels.shape)
         labels = jnp.where(dropped, self.classes, labels)
 
-        def of_one(image, label, key):
-            own = self.given(label)
-            return own.loss(image[None], key, log_mean=log_mean, log_std=log_std)
+        def of_one(image, label, log_sigma, key):
+            # One level is a law without width.
+            law = dict(log_mean=log_sigma, log_std=0.0)
+            return self.given(label).loss(image[None], key, **law)
 
-        keys = jax.random.split(key_noise, len(images))
-        return jnp.mean(jax.vmap(of_one)(images, labels, keys))
+        keys = jax.random.split(key_noise, n)
+        return jnp.mean(jax.vmap(of_one)(images, labels, log_sigma, keys))
 
     def _check(self, label):
         if not 0 <= label <= self.classes:

@@ -138,7 +138,7 @@ def test_a_prior_of_adm_gives_the_estimate_of_the_reference(shared_data):
             # A variance-preserving state, and the image that it is estimated to be.
             x = golden.hwc(saved[f"step{index}_x"][0]) * np.sqrt(1 + sigma**2)
             found = denoise(jnp.asarray(x), sigma)
-            close(found, saved[f"step{index}_x0h"][0], 2e-5)  # observed 3e-6
+            close(found, saved[f"step{index}_x0h"][0], 1.2e-5)  # observed 8e-6
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from klip_jax.priors.base import stratified_levels
 from klip_jax.priors.edm import EDM
 from klip_jax.priors.epsilon import Epsilon
 from klip_jax.priors.labelled import Labelled
@@ -88,16 +89,20 @@ def test_labels_are_dropped_as_often_as_said():
         assert np.flatnonzero(table[:, 0]).tolist() == rows
 
 
-def test_its_loss_is_that_of_its_prior():
-    """Where there is one image; the law of the levels is the same."""
-    prior = Labelled(INNER["EDM"](), 0.0)
-    images = jax.random.uniform(jax.random.key(1), (1, *SHAPE))
+def test_its_loss_is_that_of_its_prior_at_levels_in_strata():
+    prior, n = Labelled(INNER["EDM"](), 0.0), 2
+    images = jax.random.uniform(jax.random.key(1), (n, *SHAPE))
+    labels = jnp.array([2, 0])
 
     @jax.jit
     def both(key):
-        (own,) = jax.random.split(jax.random.split(key)[1], 1)
-        expected = prior.given(2).loss(images, own, **LAW)
-        return prior.loss((images, jnp.array([2])), key, **LAW), expected
+        _, key_sigma, key_noise = jax.random.split(key, 3)
+        levels = stratified_levels(key_sigma, n, **LAW)
+        expected = 0.0
+        for i, own in enumerate(jax.random.split(key_noise, n)):
+            law = dict(log_mean=jnp.log(levels[i]), log_std=0.0)
+            expected += prior.given(labels[i]).loss(images[i : i + 1], own, **law) / n
+        return prior.loss((images, labels), key, **LAW), expected
 
     np.testing.assert_allclose(*both(jax.random.key(3)), rtol=1e-5)
 
