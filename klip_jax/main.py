@@ -12,7 +12,8 @@
 --mode=train      train the config's prior
 --mode=convert    weights or data of others, --source, into a file of ours, --target:
                   a folder or hub id of diffusers, a checkpoint of EDM, PaDIS (--patch,
-                  --pad) or score_sde (--size), the .npy files of the KLIP release
+                  --pad), score_sde (--size), guided or latent diffusion, DiffNB, a
+                  ResNet of torchvision or OpenOOD, the .npy files of the KLIP release
 
 Exit status: 0; 1 if images failed or the run broke off; 2 if nothing was run; 130 after
 Ctrl-C. Whatever broke off goes on where it was when the same command is given again;

@@ -1,6 +1,7 @@
 """The DDPM network for CIFAR-10 with classes, as DiffNB trained it.
 
-The file is a flat state dict, `ddim_cifar10_cond`; its names and shapes say everything
+The file is a flat state dict, `ddim_cifar10_cond`, linked to from the README of
+https://github.com/luping-liu/DiffOOD; its names and shapes say everything
 but the side of the images. Its noise levels are linear betas of 1000 steps.
 
 Reference: Liu et al. 2022, DiffNB; Ho et al. 2020, section 4 and appendix B.

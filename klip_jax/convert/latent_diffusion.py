@@ -1,5 +1,8 @@
 """Latent diffusion with classes: the model.ckpt of cin256-v2, and that of cin256.
 
+    https://ommer-lab.com/files/latent-diffusion/nitro/cin/model.ckpt   cin256-v2
+    https://ommer-lab.com/files/latent-diffusion/cin.zip                cin256
+
 One file has three modules: the U-Net (`model.diffusion_model.`), the table of classes
 that it attends to (`cond_stage_model.`) and the autoencoder (`first_stage_model.`). We
 keep the first two together and the third by itself. cin256-v2 has latents of three

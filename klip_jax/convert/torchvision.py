@@ -1,5 +1,7 @@
 """ResNets of torchvision, timm and OpenOOD, with their running statistics.
 
+    https://download.pytorch.org/models/resnet50-0676ba61.pth   76.1 % of ImageNet
+
 torchvision and timm call the convolution beside a block `downsample`, OpenOOD's
 ResNet18_32x32 `shortcut`; the rest of their names is the same. Images are normalised by
 the mean and standard deviation of ImageNet, or where the stem is that for CIFAR by
