@@ -3,11 +3,11 @@
     https://openaipublic.blob.core.windows.net/diffusion/jul-2021/<file>
 
 That one has 2,211,383,297 bytes and the SHA-256 a37c32fffd316cd4...; it is a flat state
-dict. All but two things are in its names and shapes: the side
-of the images, and how many channels a head of attention has; the published ones have
-64. The noise levels are linear betas of 1000 steps.
+dict. All but two things are in its names and shapes: the side of the images, and how
+many channels a head of attention has; the published ones have 64. The noise levels are
+linear betas of 1000 steps.
 
-Reference: Dhariwal and Nichol 2021, table 4 and appendix; Ho et al. 2020, section 4.
+Reference: Dhariwal and Nichol 2021, appendix I; Ho et al. 2020, section 4.
 """
 
 import re

@@ -4,7 +4,7 @@ The file is a flat state dict, `ddim_cifar10_cond`, linked to from the README of
 https://github.com/luping-liu/DiffOOD; its names and shapes say everything
 but the side of the images. Its noise levels are linear betas of 1000 steps.
 
-Reference: Liu et al. 2022, DiffNB; Ho et al. 2020, section 4 and appendix B.
+Reference: Liu et al. 2022, arXiv 2211.11255; Ho et al. 2020, section 4 and appendix B.
 """
 
 import re

@@ -12,7 +12,7 @@ four, no null label, and heads of 32 channels.
 Its "linear" betas are linear in their square roots, from 0.0015 to 0.0195, and the
 latents have no range: the prior is of them as they are.
 
-Reference: Rombach et al. 2022, table 13 and appendix E.1; Esser et al. 2021.
+Reference: Rombach et al. 2022, appendices E and G; Esser et al. 2021, section 3.1.
 """
 
 from collections.abc import Mapping

@@ -8,7 +8,7 @@ and the nearest neighbour; the timestep scales and shifts. Attention is
 
 in heads of c channels, the q, k and v of one head side by side in Q's result.
 
-Reference: Dhariwal and Nichol 2021, section 3 and table 4; Nichol and Dhariwal 2021,
+Reference: Dhariwal and Nichol 2021, section 3; Nichol and Dhariwal 2021,
 eq. 15 (the second half of the output).
 """
 
@@ -40,7 +40,7 @@ class ADM(nn.Module):
       ValueError: if the sides of x are not multiples of its coarsest grid, or heads do
         not divide channels.
 
-    Reference: Dhariwal and Nichol 2021, table 4.
+    Reference: Dhariwal and Nichol 2021, section 3 and appendix I.
     """
 
     width: int = 256

@@ -9,8 +9,7 @@ A residual block is x + W2 silu(N2(W1 r(silu(N1(x))) , e)), with r the resamplin
 blocks that change the grid. Modules have the names of the published weights, with "_"
 for their dots: input_blocks.3.0 is input_blocks_3_0.
 
-Reference: Dhariwal and Nichol 2021, section 3 and table 4; Rombach et al. 2022,
-appendix E.2.1. Groups, epsilons and orders are those of the published weights.
+Reference: Dhariwal and Nichol 2021, section 3; Rombach et al. 2022, appendix E.2.1. Groups, epsilons and orders are those of the published weights.
 """
 
 from collections.abc import Callable, Sequence

@@ -5,7 +5,7 @@ and 1x1 convolutions; a grid is halved by a 3x3 convolution of stride 2 that see
 row and column of zeros at the bottom and right only, and doubled by repetition and a
 3x3 convolution.
 
-Reference: Ho et al. 2020, appendix B; Esser et al. 2021, appendix A (without e).
+Reference: Ho et al. 2020, appendix B; Esser et al. 2021, section 3.1 (without e).
 """
 
 import flax.linen as nn

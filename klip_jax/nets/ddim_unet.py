@@ -5,7 +5,7 @@
 where l_y is a row of a table that has one more row, for the null label.
 
 Reference: Ho et al. 2020, appendix B; Song et al. 2021 (DDIM), appendix D.1; Liu et al.
-2022, DiffNB, section 4 (the classes).
+2022, arXiv 2211.11255 (the classes).
 """
 
 from collections.abc import Sequence

@@ -54,7 +54,7 @@ class LatentUNet(nn.Module):
       ValueError: if the sides of z are not multiples of its coarsest grid, heads do not
         divide channels, or the label is None and there is no null class.
 
-    Reference: Rombach et al. 2022, table 13.
+    Reference: Rombach et al. 2022, section 3.3 and appendix E.2.1.
     """
 
     width: int = 192
