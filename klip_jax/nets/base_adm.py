@@ -5,11 +5,13 @@ going up, every state on the way down joined once on the way up. What they put t
 differs: a block's timestep scales and shifts or is added, attention is over pixels or a
 transformer, grids change in a residual block or by a convolution.
 
-A residual block is x + W2 silu(N2(W1 r(silu(N1(x))) , e)), with r the resampling of
-blocks that change the grid. Modules have the names of the published weights, with "_"
-for their dots: input_blocks.3.0 is input_blocks_3_0.
+A residual block is r(x) + W2 silu(N2(W1 r(silu(N1(x))))), with r the resampling of
+blocks that change the grid, and the timestep's e before or after N2. Modules have the
+names of the published weights, with "_" for their dots: input_blocks.3.0 is
+input_blocks_3_0.
 
-Reference: Dhariwal and Nichol 2021, section 3; Rombach et al. 2022, appendix E.2.1. Groups, epsilons and orders are those of the published weights.
+Reference: Dhariwal and Nichol 2021, section 3; Rombach et al. 2022, appendix E.2.1.
+Groups, epsilons and orders are those of the published weights.
 """
 
 from collections.abc import Callable, Sequence
