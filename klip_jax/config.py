@@ -181,8 +181,12 @@ def short(value: Any) -> str:
 
 
 def snake(name: str) -> str:
-    """Return the name of a class as that of a setting: BlockMSMA is block_msma."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+    """Return the name of a class as that of a setting: BlockMSMA is block_msma.
+
+    A last capital is no word of its own: ViM is vim.
+    """
+    starts = r"(?<=[a-z])(?=[A-Z].)|(?<=[A-Z])(?=[A-Z][a-z])"
+    return re.sub(starts, "_", name).lower()
 
 
 def plain(settings: Any) -> Any:

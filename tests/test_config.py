@@ -111,13 +111,21 @@ def test_settings_survive_json():
 
 
 def test_classes_have_names_as_settings():
-    names = ("KLIP", "BlockMSMA", "IntensityInverted", "AnoDDPM", "SinogramError")
+    names = (
+        "KLIP",
+        "BlockMSMA",
+        "IntensityInverted",
+        "AnoDDPM",
+        "SinogramError",
+        "ViM",
+    )
     assert [config.snake(name) for name in names] == [
         "klip",
         "block_msma",
         "intensity_inverted",
         "ano_ddpm",
         "sinogram_error",
+        "vim",
     ]
 
 

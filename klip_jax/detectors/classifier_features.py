@@ -80,7 +80,8 @@ class ViM(ClassifierDetector):
     """A logit for "none of them", from what features have beside the usual ones.
 
     Attributes:
-      dimensions: D, how many directions are usual, < F; 0 takes half of the features.
+      dimensions: D, how many directions are usual, < F; 0 takes half as many as there
+        are features, or images where those are fewer.
       unused: the others, filled by `fit`.
     """
 
@@ -105,7 +106,7 @@ class ViM(ClassifierDetector):
         """
         centred = np.asarray(looked.features, np.float64)
         count = centred.shape[-1]
-        usual = self.dimensions or count // 2
+        usual = self.dimensions or min(centred.shape) // 2
         if usual >= count:
             raise ValueError(
                 f"dimensions={usual}: must be fewer than the {count} features"

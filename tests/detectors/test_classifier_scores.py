@@ -118,6 +118,14 @@ def test_the_unused_directions_are_openood_s(saved):
     np.testing.assert_allclose(fitted.unused.alpha, saved["vim_dim12_alpha"], rtol=1e-5)
 
 
+def test_few_images_leave_unused_directions():
+    # Six images span no more than six of twenty directions; three of them are usual.
+    rng = np.random.default_rng(0)
+    usual = Seen(jnp.float32(rng.normal(size=(6, 20))), jnp.full((6, 2), 3.0))
+    unused = ViM().fit(usual).unused
+    assert unused.basis.shape == (20, 17) and float(unused.alpha) < 3
+
+
 def test_generalised_entropy_by_its_definition():
     logits = jnp.asarray(np.random.default_rng(0).normal(0, 3, 12), jnp.float32)
     p = np.sort(np.exp(np.float64(logits)) / np.exp(np.float64(logits)).sum())
