@@ -13,6 +13,7 @@ from klip_jax.data.augment import Augment, augment
 from klip_jax.data.base import ImageSet, Source
 from klip_jax.phantoms import simulated
 from klip_jax.phantoms.anomalies import draw
+from klip_jax.phantoms.base_simulated import DEFAULT, Kind, tissue
 from klip_jax.scan import conditional_shift, simulate
 from klip_jax.types import LinearOperator
 from lab import problems
@@ -83,7 +84,7 @@ def real_images(name: str, settings: dict[str, Any]) -> Source:
     known = build("data", data | {"oval": tuning.get("oval", ())})
     everywhere = np.ones(known.images.shape[:3], bool)
     own = everywhere if known.eligible is None else known.eligible
-    look = simulated.Kind(radius=tuning.get("radius", simulated.DEFAULT.radius))
+    look = Kind(radius=tuning.get("radius", DEFAULT.radius))
     kinds: list[Callable] = [_healthy]
     for kind in tuning["groups"]:
         kinds.append(lambda *given, kind=kind: simulated.KINDS[kind](*given, look))
@@ -94,7 +95,7 @@ def real_images(name: str, settings: dict[str, Any]) -> Source:
         keys = jax.random.split(key, 5)
         at = jax.random.randint(keys[0], (), 0, len(healthy))
         image = augment(keys[1], healthy[at], AUGMENT)
-        eligible = simulated.tissue(image, tuning["greys"]) & own[at]
+        eligible = tissue(image, tuning["greys"]) & own[at]
         kind = jax.random.randint(keys[2], (), 0, len(kinds))
         found = jax.lax.switch(kind, kinds, keys[3], image, eligible)
         if sick is None:

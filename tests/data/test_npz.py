@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tiny
 
-from klip_jax.data import npz
+from klip_jax.data import base_npz, npz
 
 RNG = np.random.default_rng(0)
 
@@ -293,10 +293,10 @@ def test_only_what_is_asked_for_is_read(tmp_path):
     other = np.array([None], object)  # would not be read without pickle
     np.savez(tmp_path / "o.npz", images=images, notes=other, allow_pickle=True)
     assert len(npz.load(file="o.npz", root=str(tmp_path))) == 3
-    shapes = npz.array_shapes(tmp_path / "o.npz")
+    shapes = base_npz.array_shapes(tmp_path / "o.npz")
     assert shapes["images"] == (3, 4, 4) and shapes["notes"] == (1,)
     with pytest.raises(ValueError, match=r"o\.npz: no array 'y'; it has"):
-        npz.read_arrays(tmp_path / "o.npz", ["y"])
+        base_npz.read_arrays(tmp_path / "o.npz", ["y"])
 
 
 def test_images_under_the_same_name_are_another_set(grouped):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from klip_jax.phantoms import anatomy, anomalies, atlas
+from klip_jax.phantoms import anatomy, anomalies, atlas, lesion, metal, radon
 
 COUNT = 48
 # Optimising an anatomy takes seconds, drawing it microseconds: not worth it here.
@@ -52,7 +52,7 @@ def plain():
 @pytest.fixture(scope="module")
 def lesions(plain):
     """3000 lesions in the plain anatomy: change of HU and masks."""
-    many = jax.jit(jax.vmap(anomalies.lesion, in_axes=(0, None)))
+    many = jax.jit(jax.vmap(lesion.lesion, in_axes=(0, None)))
     hu, mask = many(keys(1, 3000), plain)
     return np.asarray(hu - plain.hu), np.asarray(mask)
 
@@ -212,7 +212,7 @@ def test_lesions_are_uniform_over_eligible_pixels(lesions, plain):
 
 
 def test_lesion_in_anatomy_alters_tissue_only(batch):
-    hu, mask = jit(jax.vmap(anomalies.lesion))(keys(2), anatomy.Phantom(*batch))
+    hu, mask = jit(jax.vmap(lesion.lesion))(keys(2), anatomy.Phantom(*batch))
     hu, mask = np.asarray(hu), np.asarray(mask)
     tissue = np.asarray(jax.vmap(anatomy.clear)(batch.labels))
     assert (mask & batch.eligible).any((1, 2)).all()
@@ -223,22 +223,22 @@ def test_lesion_in_anatomy_alters_tissue_only(batch):
 def test_projection_of_a_disc():
     grid = np.arange(64) - 31.5
     disc = np.clip(20.5 - np.hypot(grid[:, None], grid), 0, 1)
-    sinogram = jit(anomalies.line_integrals)(jnp.float32(disc))
-    t = np.asarray(anomalies._bins(64))
+    sinogram = jit(radon.line_integrals)(jnp.float32(disc))
+    t = np.asarray(radon._bins(64))
     chord = 2 * np.sqrt(np.maximum(20.0**2 - t**2, 0))
     off_edge = np.abs(np.abs(t) - 20) > 1.5
     np.testing.assert_allclose((sinogram - chord)[:, off_edge], 0, atol=0.5)
     np.testing.assert_allclose(sinogram.sum(1), disc.sum(), rtol=0.01)
-    back = jit(anomalies.back_projection, static_argnums=1)(sinogram, 64)
+    back = jit(radon.back_projection, static_argnums=1)(sinogram, 64)
     inside = np.hypot(grid[:, None], grid) < 17
     np.testing.assert_allclose(back[inside], 1.0, atol=0.05)
 
 
 def test_metal_mask_is_exact(batch):
     some = jax.tree.map(lambda leaf: leaf[:8], anatomy.Phantom(*batch))
-    hu, mask = jit(jax.vmap(anomalies.metal))(keys(3, 8), some)
+    hu, mask = jit(jax.vmap(metal.metal))(keys(3, 8), some)
     change = np.asarray(anatomy.window(hu) - anatomy.window(some.hu))[..., 0]
-    np.testing.assert_array_equal(mask, np.abs(change) > anomalies.METAL_HU / 400)
+    np.testing.assert_array_equal(mask, np.abs(change) > metal.METAL_HU / 400)
     assert (np.asarray(hu).max((1, 2)) > 2000).all()
     assert mask.any((1, 2)).all()
     far = np.asarray(mask) & (ndimage.distance_transform_edt(hu < 2000) > 5)
@@ -246,9 +246,9 @@ def test_metal_mask_is_exact(batch):
 
 
 def test_metal_without_starvation_leaves_no_streaks(one, monkeypatch):
-    monkeypatch.setattr(anomalies, "PHOTONS", 1e30)
-    monkeypatch.setattr(anomalies, "SCATTER", 0.0)
-    _, mask = jit(anomalies.metal)(keys(4, 1)[0], one)
+    monkeypatch.setattr(metal, "PHOTONS", 1e30)
+    monkeypatch.setattr(metal, "SCATTER", 0.0)
+    _, mask = jit(metal.metal)(keys(4, 1)[0], one)
     rows, columns = np.nonzero(mask)
     assert 1 <= len(rows) <= 25 and np.ptp(rows) <= 6 and np.ptp(columns) <= 6
 

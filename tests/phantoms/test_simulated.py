@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax.phantoms import simulated
-from klip_jax.phantoms.simulated import Kind
+from klip_jax.phantoms import blobs, lines, simulated
+from klip_jax.phantoms.base_simulated import Kind, tissue
 
 GREYS = (0.3, 0.7)
 
@@ -22,14 +22,14 @@ def test_tissue_keeps_a_pixel_away_from_all_else(image):
     expected = np.zeros((64, 64), bool)
     expected[9:55, 9:55] = True
     expected[29:34, 29:34] = False
-    np.testing.assert_array_equal(simulated.tissue(image, GREYS), expected)
+    np.testing.assert_array_equal(tissue(image, GREYS), expected)
 
 
 def test_a_lesion_changes_its_mask_and_little_else(image):
     kind = Kind(contrast=(0.1, 0.2), radius=(3.0, 5.0))
-    eligible = simulated.tissue(image, GREYS)
+    eligible = tissue(image, GREYS)
     keys = jax.random.split(jax.random.key(0), 200)
-    insert = jax.jit(jax.vmap(lambda key: simulated.lesion(key, image, eligible, kind)))
+    insert = jax.jit(jax.vmap(lambda key: blobs.lesion(key, image, eligible, kind)))
     images, masks = map(np.asarray, insert(keys))
     change = (images - np.asarray(image))[..., 0]
     area = masks.sum((1, 2))
@@ -56,7 +56,7 @@ def test_a_grating_is_texture_without_a_mean(image):
     eligible = np.zeros((64, 64), bool)
     eligible[18, 44] = True
     keys = jax.random.split(jax.random.key(0), 100)
-    put = jax.jit(jax.vmap(lambda key: simulated.grating(key, image, eligible, kind)))
+    put = jax.jit(jax.vmap(lambda key: blobs.grating(key, image, eligible, kind)))
     images, masks = map(np.asarray, put(keys))
     change = (images - np.asarray(image))[..., 0]
     inside = np.array([c[m] for c, m in zip(change, masks, strict=True)], object)
@@ -76,7 +76,7 @@ def test_a_stroke_is_long_thin_and_curved(image):
     keys = jax.random.split(jax.random.key(0), 50)
 
     def put(kind):
-        return jax.vmap(lambda key: simulated.stroke(key, image, eligible, kind))(keys)
+        return jax.vmap(lambda key: lines.stroke(key, image, eligible, kind))(keys)
 
     images, masks = map(np.asarray, put(kind))
     # A line of 16 by 2 with round ends; the mask is where half of the contrast is.
@@ -104,9 +104,9 @@ def test_a_stroke_is_long_thin_and_curved(image):
 def test_bad_views_change_what_those_views_saw(image):
     key, image = jax.random.key(3), 0.3 + 0.4 * image  # so that nothing is cut off
     kind = Kind(streaks=(0.03, 0.03), views=1)
-    changed, mask = simulated.bad_views(key, image, None, kind)
+    changed, mask = lines.bad_views(key, image, None, kind)
     change = np.asarray(changed - image)[..., 0]
-    assert np.array_equal(np.abs(change) > simulated.STREAK, np.asarray(mask))
+    assert np.array_equal(np.abs(change) > lines.STREAK, np.asarray(mask))
     assert np.asarray(mask).any()
     # One view constrains nothing but its own line integrals: the energy of the change
     # lies on one line through the origin of the Fourier plane.
