@@ -134,6 +134,7 @@ def rehearse(
         "control": bool(getattr(detector, "control", False)),
         "unit": str(getattr(detector, "unit", "")),
         "network_calls": look.network_calls(scene, detector),
+        "classifier_calls": int(getattr(detector, "classifier_calls", 0)),
         "has_map": detection.heatmap is not None,
         "extras": {key: list(array.shape) for key, array in extras.items()},
         "block": int(getattr(detector, "block", 4)),

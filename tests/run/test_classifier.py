@@ -49,6 +49,7 @@ def test_a_job_has_it(tmp_path):
     assert made.scene.classifier.classes == 3
     about = json.loads((tmp_path / "run/config.json").read_text())["detectors"]
     assert list(about) == ["msp", "knn", "bright"]
+    assert [a["classifier_calls"] for a in about.values()] == [1, 1, 0]
     assert about["knn"]["fits"] and not about["msp"]["has_map"]
 
 

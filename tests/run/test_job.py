@@ -34,6 +34,7 @@ def test_a_job_is_built(tmp_path):
         "control": False,
         "unit": "",
         "network_calls": 0,
+        "classifier_calls": 0,
         "has_map": True,
         "extras": {"rows": [8]},
         "block": 4,
