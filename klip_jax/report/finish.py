@@ -11,7 +11,7 @@ import numpy as np
 from klip_jax import config
 from klip_jax.data.base import ImageSet, natural
 from klip_jax.files import write_atomically
-from klip_jax.report import curves, page, pictures
+from klip_jax.report import density, page, pictures
 from klip_jax.report.evaluate import evaluate
 from klip_jax.report.table import Table, read_table
 from klip_jax.report.text import name_of
@@ -189,7 +189,7 @@ def _listed(table, count, order) -> str:
 
 def _arrays(table) -> dict[str, str]:
     """List the extras that are not drawn as curves."""
-    drawn = curves.density_detectors(table)
+    drawn = density.density_detectors(table)
     return {
         f"{name}/{extra}": str(list(shape))
         for name, about in table.detectors.items()

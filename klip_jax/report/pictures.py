@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from klip_jax.data.base import ImageSet
-from klip_jax.report import curves, figures
+from klip_jax.report import canvas, density, figures, roc
 from klip_jax.report.maps import read
 from klip_jax.report.table import Table
 from klip_jax.report.text import name_of
@@ -51,7 +51,7 @@ def of_images(
         name = each.image_id if safe else f"~{table.index[i]}"
         path = folder / f"image_{name}.png"
         settings: dict[str, Any] = dict(limits=limits, unit=unit)
-        png = figures.kept(
+        png = canvas.kept(
             path,
             [each._asdict(), settings],
             functools.partial(figures.image_figure, each, **settings),
@@ -80,22 +80,22 @@ def of_curves(
     if "detection_auroc" in metrics["detectors"][table.main]:
         usable = np.isfinite(table.scores[table.main])
         content = [table.scores, table.columns[table.main], table.groups]
-        png = figures.kept(
+        png = canvas.kept(
             store.folder / "figures" / "roc.png",
             [*content, table.detectors],
-            lambda: curves.roc_figure(table, usable),
+            lambda: roc.roc_figure(table, usable),
         )
         alt = "ROC curves and scores by group"
         drawn.append({"alt": alt, "png": _base64(png), "caption": ""})
-    for name in curves.density_detectors(table):
-        densities = curves.read_density(store, table, name)
+    for name in density.density_detectors(table):
+        densities = density.read_density(store, table, name)
         if not densities:
             continue
         titles = list(table.detectors[name].get("curves", ()))
-        png = figures.kept(
+        png = canvas.kept(
             store.folder / "figures" / f"density_{name}.png",
             [{side: dataclasses.astuple(d) for side, d in densities.items()}, titles],
-            functools.partial(curves.density_figure, densities, titles),
+            functools.partial(density.density_figure, densities, titles),
         )
         caption = (
             f"{name_of(name)}: where along the noise levels the score sits, mean over "

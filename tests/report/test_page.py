@@ -9,7 +9,16 @@ import pytest
 from fake_results import DETECTORS, data_of, fake_image, fake_set, write
 from PIL import Image
 
-from klip_jax.report import curves, figures, finish, page, pictures, verdict
+from klip_jax.report import (
+    canvas,
+    density,
+    figures,
+    finish,
+    page,
+    pictures,
+    roc,
+    verdict,
+)
 from klip_jax.report.evaluate import evaluate
 from klip_jax.report.finish import scores_csv, write_report
 from klip_jax.report.table import read_table
@@ -34,8 +43,8 @@ def drawn(monkeypatch):
 
     for module, name in (
         (figures, "image_figure"),
-        (curves, "roc_figure"),
-        (curves, "density_figure"),
+        (roc, "roc_figure"),
+        (density, "density_figure"),
     ):
         monkeypatch.setattr(module, name, draw)
     return said
@@ -92,7 +101,7 @@ def test_hostile_text_is_drawn(tmp_path):
     hostile = '<script>alert("x")</script>$\\frac{'
     images = [fake_image("id_0"), fake_image("x_0", hostile, size=8)]
     store, _ = write(tmp_path / "run", [fake_image("id_0"), fake_image("x", hostile)])
-    assert curves.roc_figure(read_table(store), np.ones(2, bool))[:4] == b"\x89PNG"
+    assert roc.roc_figure(read_table(store), np.ones(2, bool))[:4] == b"\x89PNG"
     shown = pictures._shown(store, read_table(store), data_of(images[:1]), 0)
     shown = shown._replace(image_id=hostile, heatmaps={hostile: np.eye(32)})
     assert figures.image_figure(shown, unit=hostile)[:4] == b"\x89PNG"
@@ -173,13 +182,13 @@ def test_kept_pictures_are_whole_pngs(tmp_path):
     buffer = io.BytesIO()
     Image.new("L", (3, 2), 7).save(buffer, "png")
     path = tmp_path / "a.png"
-    found = figures.kept(path, [np.arange(3), {"a": 1}], buffer.getvalue)
+    found = canvas.kept(path, [np.arange(3), {"a": 1}], buffer.getvalue)
     image = Image.open(io.BytesIO(found))
     assert image.size == (3, 2) and image.getpixel((0, 0)) == 7
     assert path.read_bytes() == found
-    assert figures.kept(path, [np.arange(3), {"a": 1}], pytest.fail) == found
+    assert canvas.kept(path, [np.arange(3), {"a": 1}], pytest.fail) == found
     for other in ([np.arange(3), {"a": 2}], [np.arange(3.0), {"a": 1}]):
-        figures.kept(path, other, buffer.getvalue)
+        canvas.kept(path, other, buffer.getvalue)
         assert path.read_bytes() != found
 
 
@@ -309,7 +318,7 @@ def test_image_figure_of_whatever_is_there():
 def test_roc_needs_both_sides(tmp_path):
     store, _ = write(tmp_path / "run", fake_set(2, ("lesion",)))
     with pytest.raises(ValueError, match="group 'id'"):
-        curves.roc_figure(read_table(store), np.ones(2, bool))
+        roc.roc_figure(read_table(store), np.ones(2, bool))
 
 
 def test_density_is_the_mean_over_the_images_of_a_side(tmp_path):
@@ -317,8 +326,8 @@ def test_density_is_the_mean_over_the_images_of_a_side(tmp_path):
     images[0]["arrays"]["klip/density"] = np.full((8, 3), np.nan)
     store, _ = write(tmp_path / "run", images)
     table = read_table(store)
-    assert curves.density_detectors(table) == ["klip"]
-    found = curves.read_density(store, table, "klip")
+    assert density.density_detectors(table) == ["klip"]
+    found = density.read_density(store, table, "klip")
     for side, some in {"id": images[1:5], "ood": images[5:]}.items():
         values = np.array([i["arrays"]["klip/density"] for i in some])
         np.testing.assert_allclose(found[side].mean, values.mean(0), rtol=1e-5)
