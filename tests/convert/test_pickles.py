@@ -268,7 +268,9 @@ def test_names_are_only_those_of_the_table():
         return Name("a.b", apply=lambda *values: values)
 
     data = io.BytesIO(b"ca\nb c\n(I1\ntR.")
-    assert run(data, find, None) == (1,) and seen == [("a", "b c")]
+    assert run(data, find, lambda target, state: target) == (1,) and seen == [
+        ("a", "b c")
+    ]
 
 
 def test_circles_of_modules_end():
