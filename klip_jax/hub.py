@@ -25,7 +25,7 @@ import klip_jax
 from klip_jax import checkpoint
 from klip_jax.classifiers.base import Classifier
 from klip_jax.config import build
-from klip_jax.convert import diffusers
+from klip_jax.convert import hub_folder, huggingface
 from klip_jax.priors.autoencoder import Autoencoder
 from klip_jax.priors.base import NetworkPrior
 from klip_jax.priors.labelled import Labelled
@@ -46,7 +46,7 @@ def load(name: str | os.PathLike) -> tuple[NetworkPrior | Labelled, dict]:
 
     Args:
       name: a file of `checkpoint.save_weights`, a folder in Hugging Face layout (see
-        `convert.diffusers`), a name that `find` knows, or a hub id "<owner>/<name>".
+        `convert.hub_folder`), a name that `find` knows, or a hub id "<owner>/<name>".
 
     Returns:
       (prior, record): the denoiser, a `types.Conditional` too where the network knows
@@ -65,7 +65,7 @@ def load(name: str | os.PathLike) -> tuple[NetworkPrior | Labelled, dict]:
     path = find(name)
     digest = ""
     if path.is_dir():
-        params, record = diffusers.load(path)
+        params, record = hub_folder.load(path)
     else:
         digest = check_card(path)
         params, record = checkpoint.load_weights(path)
@@ -169,7 +169,7 @@ def find(name: str | os.PathLike, setting: str = "prior.weights") -> pathlib.Pat
         places = ", ".join(str(folder) for folder in folders())
         where = f"{setting}={text!r}: no such weights in {places}"
     elif is_hub_id(text) and not path.parent.is_dir():
-        return diffusers.download(text)
+        return huggingface.download(text)
     else:
         where = f"{text}: no such weights"
     raise FileNotFoundError(

@@ -52,7 +52,7 @@ def test_a_file_a_folder_and_a_home_of_ones_own(empty, monkeypatch):
 
 def test_a_hub_id_is_downloaded(empty, monkeypatch):
     asked = []
-    monkeypatch.setattr(hub.diffusers, "download", lambda n: asked.append(n) or empty)
+    monkeypatch.setattr(hub.huggingface, "download", lambda n: asked.append(n) or empty)
     hub.find("google/ddpm-v1.0")
     assert asked == ["google/ddpm-v1.0"]
 

@@ -18,8 +18,9 @@ from klip_jax.config import build
 from klip_jax.convert import (
     adm,
     ddim,
-    diffusers,
     edm,
+    hub_folder,
+    huggingface,
     latent_diffusion,
     release_data,
     score_sde,
@@ -44,8 +45,8 @@ class Request(NamedTuple):
       target: file to write; "" chooses its name.
       size: side of the images, pixels, where the source does not say; 0 if it does.
       patch, pad: pixels, for PaDIS only; see `priors.patches`.
-      revision: commit of a hub id; "" takes that of `diffusers.PINNED`, or the newest,
-        and records it.
+      revision: commit of a hub id; "" takes that of `huggingface.PINNED`, or the
+        newest, and records it.
     """
 
     source: str = ""
@@ -131,13 +132,13 @@ def _network(request: Request) -> Converted:
     if path.is_dir():
         configs = path / "config.json", path / "unet" / "config.json"
         if any(config.is_file() for config in configs):
-            return diffusers.load(path)
+            return hub_folder.load(path)
         return score_sde.load(path, _known(size, path))
     if not path.exists():
         if not hub.is_hub_id(request.source):
             raise FileNotFoundError(f"{path}: no such file or folder to convert")
-        folder = diffusers.download(request.source, request.revision)
-        params, record = diffusers.load(folder)
+        folder = huggingface.download(request.source, request.revision)
+        params, record = hub_folder.load(folder)
         found = {"source": request.source, "revision": folder.name}
         return Converted(params, record | found)
     if path.suffix in (".pkl", *STATE_DICTS) or _is_edm(path):

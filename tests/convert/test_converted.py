@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from klip_jax import hub
 from klip_jax.checkpoint import save_weights
 from klip_jax.config import build
-from klip_jax.convert import diffusers, edm, score_sde
+from klip_jax.convert import diffusers, edm, hub_folder, huggingface, score_sde
 from klip_jax.nets.ncsnpp import NCSNpp
 from klip_jax.priors.base import timestep_sigmas
 
@@ -57,7 +57,7 @@ def check_same(found, expected):
 
 def test_a_folder_of_diffusers(folder):
     folder, params = folder
-    found, record = diffusers.load(folder)
+    found, record = hub_folder.load(folder)
     check_same(found, params)
     assert record["image_shape"] == [8, 8, 3]
     assert record["prior"]["name"] == "epsilon.Epsilon"
@@ -69,7 +69,7 @@ def test_a_folder_of_diffusers(folder):
 def test_it_is_a_prior_directly_and_once_saved(folder, tmp_path):
     folder, params = folder
     direct, record = hub.load(folder)
-    save_weights(tmp_path / "w.safetensors", *diffusers.load(folder), dtype="float32")
+    save_weights(tmp_path / "w.safetensors", *hub_folder.load(folder), dtype="float32")
     saved, card = hub.load(tmp_path / "w.safetensors")
     assert card | {"sha256": ""} == record  # a folder is no single file
     assert jax.tree.structure(saved) == jax.tree.structure(direct)
@@ -90,7 +90,7 @@ def test_flat_folders_and_old_names(folder, tmp_path):
     (flat / "config.json").write_text(json.dumps(UNET))
     (flat / "scheduler_config.json").write_text(json.dumps(SCHEDULER))
     save_file(arrays, flat / "model.safetensors")
-    check_same(diffusers.load(flat).params, params)
+    check_same(hub_folder.load(flat).params, params)
 
 
 def test_pickled_weights_execute_nothing(folder):
@@ -99,10 +99,10 @@ def test_pickled_weights_execute_nothing(folder):
     weights.unlink()
     pickled = weights.with_suffix(".bin")
     pickled.write_bytes(pickle.dumps(golden.torch_arrays(params)))
-    check_same(diffusers.load(folder).params, params)
+    check_same(hub_folder.load(folder).params, params)
     pickled.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(ValueError, match=r"not executed: it wants os\.system"):
-        diffusers.load(folder)
+        hub_folder.load(folder)
 
 
 @pytest.mark.parametrize(
@@ -149,13 +149,13 @@ def test_broken_folders(folder, name, content, message):
     if content is not None:
         (folder / name).write_text(content)
     with pytest.raises((ValueError, OSError), match=message):
-        diffusers.load(folder)
+        hub_folder.load(folder)
 
 
 def test_without_the_hub(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(ValueError, match="pip install huggingface_hub"):
-        diffusers.download("google/ddpm-celebahq-256")
+        huggingface.download("google/ddpm-celebahq-256")
 
 
 NCSN = NCSNpp(8, (1, 2, 2), 1, attention=(1,))

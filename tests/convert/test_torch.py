@@ -15,7 +15,7 @@ import pytest
 
 from klip_jax import hub
 from klip_jax.config import build
-from klip_jax.convert import diffusers, edm, pickles
+from klip_jax.convert import edm, hub_folder, pickles
 from klip_jax.priors.base import timestep_sigmas
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compile_fast")]
@@ -93,7 +93,7 @@ def write():
 def test_models_of_diffusers(name, write, tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps(MODELS[name]))
     write("diffusers", tmp_path / "model", tmp_path / "config.json")
-    converted = diffusers.load(tmp_path / "model")
+    converted = hub_folder.load(tmp_path / "model")
     net, params = golden.network(converted)
     with np.load(tmp_path / "model/io.npz") as saved:
         x, out = golden.hwc(saved["x"]), golden.hwc(saved["out"])
@@ -120,7 +120,7 @@ def test_a_prior_from_a_folder(write, tmp_path):
     assert record["image_shape"] == [16, 16, 1]
     # As the repositories from before safetensors have them.
     assert list((tmp_path / "model/pickled/unet").glob("*.bin"))
-    pickled = diffusers.load(tmp_path / "model/pickled").params
+    pickled = hub_folder.load(tmp_path / "model/pickled").params
     jax.tree.map(np.testing.assert_array_equal, pickled, prior.params)
     x = np.random.default_rng(0).normal(size=(16, 16, 1)).astype(np.float32)
     found = jax.jit(lambda prior, x: prior(x, np.float32(0.5)))(prior, x)
