@@ -34,15 +34,17 @@ from lab.detectors import BOUND
 from lab.runs import smooth
 from tqdm import tqdm
 
-from klip_jax import checkpoint, hub, training
+from klip_jax import checkpoint, hub
 from klip_jax.config import build
 from klip_jax.phantoms import phantom_set
+from klip_jax.recipe import DTYPES, Cast, Recipe
+from klip_jax.run import steps
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("images", "phantoms", problems.TUNED, "What to train on.")
 flags.DEFINE_integer("steps", 2000, "Optimiser steps.")
 flags.DEFINE_integer("batch", 32, "Images a step.")
-flags.DEFINE_enum("dtype", "float32", training.DTYPES, "Of the network's arithmetic.")
+flags.DEFINE_enum("dtype", "float32", DTYPES, "Of the network's arithmetic.")
 flags.DEFINE_integer("every", 500, "Steps between two points of the curve.")
 flags.DEFINE_integer("per_group", 100, "Tuning images of each group, and phantoms.")
 flags.DEFINE_integer("seed", 5, "Of the tuning images.")
@@ -54,7 +56,7 @@ LEVEL = 0.2  # noise level that the network is told, in its range [-1, 1]
 
 def main(_):
     own = task(FLAGS.images, FLAGS.per_group, FLAGS.seed)
-    recipe = training.Recipe(
+    recipe = Recipe(
         steps=FLAGS.steps,
         batch=FLAGS.batch,
         learning_rate=5e-4,
@@ -65,9 +67,9 @@ def main(_):
     recipe.check()
     weights = hub.find(FLAGS.weights or own.weights)
     start, net = initial(weights)
-    loss = functools.partial(cross_entropy, training.Cast(net, recipe.dtype))
+    loss = functools.partial(cross_entropy, Cast(net, recipe.dtype))
     folder = Path(FLAGS.workdir) / FLAGS.images
-    last = training.train(folder, start, own.source, loss, recipe)
+    last = steps.train(folder, start, own.source, loss, recipe)
     record = {"net": checkpoint.load_weights(weights)[1]["net"], "task": FLAGS.images}
     checkpoint.save_weights(folder / "weights.safetensors", last.ema, record)
     manager = checkpoint.training_checkpoints(folder / "checkpoints")

@@ -7,7 +7,7 @@ import pytest
 from klip_jax import config
 from klip_jax.nets.unet import UNet
 from klip_jax.operators.ct import ParallelBeam
-from klip_jax.training import Recipe
+from klip_jax.recipe import Recipe
 
 
 def test_names_are_paths():

@@ -13,6 +13,7 @@ from klip_jax import assets, config, hub, training
 from klip_jax.assets import default_config
 from klip_jax.detectors.klip import KLIP
 from klip_jax.posterior import PosteriorSampler
+from klip_jax.recipe import Recipe
 from klip_jax.run import settings
 from klip_jax.run.train import FIELDS, seen_by_network
 
@@ -130,7 +131,7 @@ def test_one_training_step_traces(experiment, shape):
     part = experiment.to_dict()["train"]
     net = config.build("nets", part["net"])
     params = hub.empty_params(net, seen_by_network(part["prior"], shape))
-    recipe = config.fill(training.Recipe, part["recipe"], "recipe")._replace(batch=2)
+    recipe = config.fill(Recipe, part["recipe"], "recipe")._replace(batch=2)
     recipe.check()
 
     def loss(params, images, key):

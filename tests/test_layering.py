@@ -11,7 +11,7 @@ import klip_jax
 ROOT = Path(klip_jax.__file__).parent
 # A module imports from the lines above its own, never from its own line.
 LAYERS = """
-types files struct
+types files struct recipe
 sde filters blocks parallel resize
 operators nets classifiers data metrics bootstrap checkpoint
 distances pixels localization
@@ -22,7 +22,7 @@ sample
 posterior
 release calibration prior_predictive reference_law
 detectors
-detect config training assets
+detect config training error_table assets
 records
 hub
 run

@@ -10,14 +10,16 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from klip_jax import training
+from klip_jax import error_table, training
 from klip_jax.data.base import Source, image_source
 from klip_jax.nets.unet import UNet
 from klip_jax.priors.analytic import Gaussian
 from klip_jax.priors.edm import EDM
+from klip_jax.recipe import Cast, Recipe
+from klip_jax.run import steps
 
 SHAPE = (6, 6, 1)
-RECIPE = training.Recipe(
+RECIPE = Recipe(
     steps=12, batch=4, learning_rate=3e-3, warmup=2, ema=0.9, checkpoint_every=4
 )
 
@@ -51,7 +53,7 @@ def source():
 
 
 def run(folder, params, source, recipe=RECIPE):
-    return training.train(folder, params, source, denoising, recipe, progress=False)
+    return steps.train(folder, params, source, denoising, recipe, progress=False)
 
 
 def denoising(params, images, key):
@@ -103,13 +105,13 @@ def test_a_killed_training_goes_on_bit_for_bit(
     state, folder = straight
     count = iter(range(1, 9))
 
-    def write(path, rows, write=training._write_log):
+    def write(path, rows, write=steps._write_log):
         write(path, rows)
         if next(count) == calls:  # the log is there, the checkpoint is not yet
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_write_log", write)
+        patch.setattr(steps, "_write_log", write)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, params, source)
     assert len(log_of(tmp_path)) == calls
@@ -173,7 +175,7 @@ def test_half_precision_is_near_and_leaves_weights_whole():
     )
 
     def loss(params, dtype):
-        prior = EDM(params, training.Cast(net, dtype), sigma_data=0.5)
+        prior = EDM(params, Cast(net, dtype), sigma_data=0.5)
         return prior.loss(x, jax.random.key(2), log_mean=-1.2, log_std=1.2)
 
     of = jax.jit(jax.value_and_grad(loss), static_argnums=1)
@@ -189,11 +191,11 @@ def test_expected_errors_of_an_exact_denoiser():
     prior = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(36), jnp.linspace(0.01, 0.05, 36))
     images = jax.vmap(prior.sample)(jax.random.split(jax.random.key(0), 300))
     levels = np.array([0.02, 0.2, 2.0])
-    found = training.denoising_errors(prior, np.asarray(images), levels)
+    found = error_table.denoising_errors(prior, np.asarray(images), levels)
     expected = [float(prior.variance(s)) for s in levels]
     # The last part of 32 is not full, and counts for what it has.
     np.testing.assert_allclose(found, expected, rtol=4 * np.sqrt(2 / images.size))
-    again = training.denoising_errors(prior, np.asarray(images), levels)
+    again = error_table.denoising_errors(prior, np.asarray(images), levels)
     np.testing.assert_array_equal(found, again)
 
 
@@ -214,7 +216,7 @@ def test_expected_errors_of_an_exact_denoiser():
 )
 def test_numbers_that_cannot_work(change, words):
     with pytest.raises(ValueError, match=f"train.recipe: {words}"):
-        training.Recipe(**change).check()
+        Recipe(**change).check()
 
 
 def test_a_log_that_is_none_is_named(params, source, tmp_path):

@@ -15,8 +15,11 @@ from klip_jax.checkpoint import check_finite, check_fit, load_weights, save_weig
 from klip_jax.config import build, check_fields, fill
 from klip_jax.data.augment import Augment, augmented
 from klip_jax.data.base import ImageSet, Source, image_source
+from klip_jax.error_table import denoising_errors
 from klip_jax.files import write_atomically
 from klip_jax.priors.base import NetworkPrior
+from klip_jax.recipe import Cast, Recipe
+from klip_jax.run import steps
 from klip_jax.run.card import card, sample_grid
 from klip_jax.run.claim import claim
 from klip_jax.run.lease import alone
@@ -45,7 +48,7 @@ class TrainJob(NamedTuple):
 
     folder: Path
     part: dict
-    recipe: training.Recipe
+    recipe: Recipe
     source: Source
     params: Any
     net_shape: tuple[int, ...]
@@ -73,7 +76,7 @@ def prepare(settings: Mapping[str, Any], folder) -> TrainJob:
     settings = check(settings)
     part = settings["train"]
     check_fields(part, FIELDS, "train")
-    recipe = fill(training.Recipe, part["recipe"], "train.recipe")
+    recipe = fill(Recipe, part["recipe"], "train.recipe")
     recipe.check()
     augment = fill(Augment, part["augment"], "train.augment")
     images, test = build("data", part["data"]), build("data", part["test"])
@@ -143,7 +146,7 @@ def train_prior(job: TrainJob, *, progress: bool = True) -> Path:
       ValueError: if another process trains in this workdir.
     """
     with alone(job.folder, "train"):
-        state = training.train(
+        state = steps.train(
             job.folder,
             job.params,
             job.source,
@@ -165,7 +168,7 @@ def export(job: TrainJob, state: training.TrainState) -> Path:
     keys = jax.random.split(jax.random.key(1), len(job.test_images))
     draw = jax.jit(jax.vmap(source.draw, (None, 0)))
     errors = {
-        name: training.denoising_errors(prior, images, np.array(ERROR_LEVELS)).tolist()
+        name: denoising_errors(prior, images, np.array(ERROR_LEVELS)).tolist()
         for name, images in (
             ("train", np.asarray(draw(source.arrays, keys))),
             ("test", job.test_images),
@@ -241,5 +244,5 @@ class _Tells:
 
 def _make_prior(config, net, params, dtype="float32"):
     if dtype != "float32":
-        net = training.Cast(net, dtype)
+        net = Cast(net, dtype)
     return build("priors", config, params, net)

@@ -13,7 +13,7 @@ from klip_jax import hub, training
 from klip_jax.checkpoint import load_weights
 from klip_jax.config import build
 from klip_jax.priors.edm import EDM
-from klip_jax.run import train
+from klip_jax.run import steps, train
 from klip_jax.run.lease import alone
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
@@ -27,12 +27,12 @@ def trained(files, tmp_path_factory):
     settings = tiny.settings(files, train__init=start, train__recipe__steps=6)
     states = []
 
-    def keep(*args, train=training.train, **settings):
+    def keep(*args, train=steps.train, **settings):
         states.append(train(*args, **settings))
         return states[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "train", keep)
+        patch.setattr(steps, "train", keep)
         patch.setattr(train, "ERROR_LEVELS", (0.01, 0.1, 1.0))
         job = train.prepare(settings, folder)
         path = train.train_prior(job, progress=False)
@@ -221,7 +221,7 @@ def test_other_images_under_the_same_name_are_refused(files, tmp_path):
 def test_two_trainings_do_not_share_a_workdir(files, tmp_path, monkeypatch):
     start = str(files / "weights.safetensors")
     job = train.prepare(tiny.settings(files, train__init=start), tmp_path)
-    monkeypatch.setattr(training, "train", None)
+    monkeypatch.setattr(steps, "train", None)
     with alone(tmp_path, "train"):
         with pytest.raises(ValueError, match="another process is at work here"):
             train.train_prior(job)

@@ -1,0 +1,102 @@
+"""Many training steps in a folder: checkpoints, a log, and going on where it broke off.
+
+A run that was killed continues as if it had not been: every random number is a function
+of (seed, step).
+"""
+
+import csv
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from tqdm import tqdm
+
+from klip_jax import checkpoint
+from klip_jax.data.base import Source
+from klip_jax.files import write_atomically
+from klip_jax.recipe import Recipe
+from klip_jax.training import Loss, TrainState, init_state, train_step
+
+
+def train(
+    workdir,
+    params: Any,
+    source: Source,
+    loss: Loss,
+    recipe: Recipe,
+    *,
+    progress: bool = True,
+) -> TrainState:
+    """Train to `recipe.steps`, continuing from the newest checkpoint in `workdir`.
+
+    Writes `checkpoints/` and `train.csv` (step, loss: the mean since the line before).
+
+    Args:
+      workdir: folder of both.
+      params: to start from.
+      source: of training examples.
+      loss: what is minimised.
+      recipe: see `Recipe`.
+      progress: show a bar with loss and images a second.
+
+    Raises:
+      FloatingPointError: if the loss is not finite, naming the step.
+    """
+    workdir = pathlib.Path(workdir)
+    manager = checkpoint.training_checkpoints(workdir / "checkpoints", keep=recipe.keep)
+    state = init_state(params, recipe)
+    restored = checkpoint.restore(manager, state)
+    state = state if restored is None else restored
+    first = int(state.step)
+    log = _read_log(workdir / "train.csv", first)
+
+    def step_of(state, arrays):
+        return train_step(state, arrays, draw=source.draw, loss=loss, recipe=recipe)
+
+    step_of = jax.jit(step_of, donate_argnums=0)
+    losses = []
+    bar = tqdm(
+        range(first, recipe.steps),
+        initial=first,
+        total=recipe.steps,
+        unit_scale=recipe.batch,
+        unit="images",
+        disable=not progress,
+    )
+    for step in bar:
+        state, value = step_of(state, source.arrays)
+        losses.append(float(value))
+        if not np.isfinite(losses[-1]):
+            raise FloatingPointError(
+                f"the loss is {losses[-1]} at step {step}; lower "
+                "train.recipe.learning_rate"
+            )
+        if (step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.steps:
+            log.append((step + 1, float(np.mean(losses))))
+            losses.clear()
+            # First the log: lines later than the newest checkpoint are dropped, while
+            # one that was never written would be missed.
+            _write_log(workdir / "train.csv", log)
+            manager.save(step + 1, args=ocp.args.StandardSave(state))
+            bar.set_postfix(loss=f"{log[-1][1]:.4f}")
+    manager.wait_until_finished()
+    manager.close()
+    return state
+
+
+def _read_log(path: pathlib.Path, step: int) -> list[tuple[int, float]]:
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="") as file:
+            rows = [(int(r["step"]), float(r["loss"])) for r in csv.DictReader(file)]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a log of a training ({error})") from None
+    return [row for row in rows if row[0] <= step]
+
+
+def _write_log(path: pathlib.Path, rows: list[tuple[int, float]]) -> None:
+    lines = ["step,loss", *(f"{step},{loss!r}" for step, loss in rows)]
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
