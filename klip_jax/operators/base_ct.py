@@ -6,17 +6,15 @@ that is, the line integral in pixel lengths averaged over the width of a detecto
 `base_footprints` has the weights.
 """
 
-import math
-from typing import Any
-
 import chex
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float, Num
+from jaxtyping import Num
 
 from klip_jax.operators import base_footprints
 from klip_jax.operators.base import Operator
+from klip_jax.operators.base_halves import eigen, fold, unfold
 from klip_jax.types import Image, Scalar
 
 DENSE_ENTRIES = 2**24  # a matrix of up to 64 MiB is held dense
@@ -63,9 +61,9 @@ class Beam(Operator):
         if self.stored:
             self.weights = jnp.stack([jnp.asarray(np.stack(w)) for w in weights])
         if self.exact:
-            even, odd = _fold(matrix, self.mirrored)
-            self.even_power, self.even_basis = _eigen(even)
-            self.odd_power, self.odd_basis = _eigen(odd)
+            even, odd = fold(matrix, self.mirrored)
+            self.even_power, self.even_basis = eigen(even)
+            self.odd_power, self.odd_basis = eigen(odd)
 
     def _land(self, cos, sin, right, up):
         """Return where pixels land, cos and sin of their sides, and their scale."""
@@ -140,107 +138,12 @@ class Beam(Operator):
             c = c / (variance * power.astype(r.dtype) + noise_var)
             return _matvec(basis, c).reshape(half.shape)
 
-        even, odd = _fold(r, self.mirrored)
+        even, odd = fold(r, self.mirrored)
         even = solve(even, self.even_power, self.even_basis)
         odd = solve(odd, self.odd_power, self.odd_basis)
-        return _unfold(even, odd)
-
-
-def ramp(y: Float[Array, "views detectors"]) -> Float[Array, "views detectors"]:
-    """Convolve the rows of `y` [views, detectors] with the Ram-Lak filter.
-
-        h[0] = 1/4,   h[j odd] = -1/(pi j)^2,   h[j even] = 0
-
-    Reference: Kak and Slaney 1988, chapter 3, eq. 61, for bins of width 1.
-    """
-    n = 2 * y.shape[1]  # zero padding: the convolution must not wrap around
-    offset = np.fft.fftfreq(n, 1 / n)
-    odd = offset % 2 == 1
-    h = np.where(odd, -1 / (np.pi * np.where(odd, offset, 1)) ** 2, 0.0)
-    h[0] = 1 / 4
-    gain = jnp.asarray(np.fft.rfft(h).real, y.dtype)
-    return jnp.fft.irfft(gain * jnp.fft.rfft(y, n), n)[:, : y.shape[1]]
-
-
-def check_image(in_shape: tuple[int, int, int]) -> tuple[int, int]:
-    """Return height and width; raise a ValueError if there are several channels."""
-    height, width, channels = in_shape
-    if channels != 1:
-        raise ValueError(f"in_shape={in_shape}: CT takes 1 channel; vmap over them")
-    return height, width
-
-
-def check_positive(**settings: float) -> None:
-    """Raise a ValueError if a length is not positive and finite."""
-    for name, value in settings.items():
-        if not 0 < value < math.inf:
-            raise ValueError(
-                f"{name}={value}: must be positive and finite; give a length"
-            )
-
-
-def check_detectors(detectors: float) -> int:
-    """Return the number of bins; raise a ValueError if it is not a count."""
-    if detectors != int(detectors) or detectors < 1:
-        raise ValueError(
-            f"detectors={detectors}: must be a whole number >= 1; "
-            "leave it out to see everything"
-        )
-    return int(detectors)
-
-
-def choose_angles(views: float, span: float, angles: Any) -> tuple[float, ...]:
-    """Return the angles of all views, degrees: `angles`, or k * span / views.
-
-    Raises:
-      ValueError: if there is no angle, or one is not finite.
-    """
-    if angles is not None:
-        listed = np.asarray(angles, float)
-        if listed.ndim != 1 or not listed.size or not np.isfinite(listed).all():
-            raise ValueError(
-                f"angles={angles}: must be a list of finite numbers; give degrees, or "
-                "leave them out for views and span"
-            )
-        return tuple(listed.tolist())
-    if views != int(views) or views < 1 or not 0 < span < math.inf:
-        raise ValueError(
-            f"views={views}, span={span}: must be a whole number >= 1 and a positive "
-            "angle; give a count and degrees"
-        )
-    return tuple((span / views * np.arange(int(views))).tolist())
+        return unfold(even, odd)
 
 
 def _matvec(matrix: Array, x: Array) -> Array:
     # As a column: XLA then does not transpose the matrix in every call under vmap.
     return jnp.matmul(matrix, x[:, None], precision="highest")[:, 0]
-
-
-def _fold(y, mirrored: bool):
-    """Split [views, detectors, ...] into its even and odd parts under u -> -u.
-
-    Where turning the image by 180 degrees reverses the detector, A A^T does not mix the
-    two, and two eigenproblems of half the size cost a quarter of one. Elsewhere
-    everything is "even".
-    """
-    xp = jnp if isinstance(y, Array) else np
-    half = y.shape[1] // 2 if mirrored else 0
-    left, right = y[:, :half], y[:, ::-1][:, :half]
-    middle = y[:, half : y.shape[1] - half]
-    even = xp.concatenate([(left + right) * math.sqrt(0.5), middle], axis=1)
-    return even, (left - right) * math.sqrt(0.5)
-
-
-def _unfold(even: Array, odd: Array) -> Array:
-    """Invert `_fold`."""
-    half = odd.shape[1]
-    left = (even[:, :half] + odd) * math.sqrt(0.5)
-    right = (even[:, :half] - odd) * math.sqrt(0.5)
-    return jnp.concatenate([left, even[:, half:], right[:, ::-1]], axis=1)
-
-
-def _eigen(rows: np.ndarray) -> tuple[Array, Array]:
-    """Return eigenvalues [n] and eigenvectors [n, n] of A A^T, A = `rows` [..., HW]."""
-    rows = rows.reshape(-1, rows.shape[-1])
-    power, basis = np.linalg.eigh(rows @ rows.T)  # float64: keeps small eigenvalues
-    return jnp.asarray(np.maximum(power, 0.0)), jnp.asarray(basis)

@@ -17,10 +17,10 @@ from jax import Array
 from jaxtyping import Num
 
 from klip_jax.operators.base import Operator
+from klip_jax.operators.base_motion import motion_kernel
 from klip_jax.types import Image, Scalar
 
 BOUNDARIES = ("circular", "zero")
-PATH_POINTS = 4096  # along a motion: 64 for each pixel of a kernel of 64
 
 
 class _Blur(Operator):
@@ -166,7 +166,7 @@ class MotionBlur(_Blur):
         _check_size(size)
         if bend < 0:
             raise ValueError(f"bend={bend}: must be >= 0; 0 is a straight line")
-        super().__init__(in_shape, _motion_kernel(size, bend, seed), boundary)
+        super().__init__(in_shape, motion_kernel(size, bend, seed), boundary)
 
 
 def _check_size(size: int) -> None:
@@ -183,23 +183,3 @@ def _wrap(kernel: np.ndarray, size: int) -> np.ndarray:
     wrapped = np.zeros((size, *kernel.shape[1:]))
     np.add.at(wrapped, np.arange(-radius, radius + 1) % size, kernel)
     return wrapped
-
-
-def _motion_kernel(size: int, bend: float, seed: int) -> np.ndarray:
-    """Draw the kernel [size, size] of a `MotionBlur`."""
-    rng = np.random.default_rng(seed)
-    start = rng.uniform(0, 2 * np.pi)
-    brownian = np.cumsum(rng.standard_normal(PATH_POINTS)) / PATH_POINTS**0.5
-    turn = bend * 3**0.5 * np.cumsum(brownian) / PATH_POINTS
-    path = np.cumsum([np.sin(start + turn), np.cos(start + turn)], axis=1)
-    low, high = path.min(1, keepdims=True), path.max(1, keepdims=True)
-    scale = (size - 1) / (high - low).max()
-    path = (size - 1) / 2 + scale * (path - (low + high) / 2)
-
-    kernel = np.zeros((size + 1, size + 1))  # a margin that only zero weights reach
-    corner = np.floor(path).astype(int)
-    row, column = path - corner
-    for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        weight = abs(1 - down - row) * abs(1 - right - column)
-        np.add.at(kernel, (corner[0] + down, corner[1] + right), weight)
-    return kernel[:size, :size] / PATH_POINTS

@@ -16,13 +16,13 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Num
 
-from klip_jax.operators.base_ct import (
-    Beam,
+from klip_jax.operators.base_ct import Beam
+from klip_jax.operators.base_ramp import ramp
+from klip_jax.operators.base_views import (
     check_detectors,
     check_image,
     check_positive,
     choose_angles,
-    ramp,
 )
 from klip_jax.types import Image
 

@@ -19,9 +19,8 @@ from jax import Array
 from jaxtyping import Num
 
 from klip_jax.operators.base import Operator
+from klip_jax.operators.base_kspace import kept_lines
 from klip_jax.types import Image, Scalar
-
-PATTERNS = ("pairs", "random", "equispaced")
 
 
 class Cartesian(Operator):
@@ -63,7 +62,7 @@ class Cartesian(Operator):
         pattern: str = "pairs",
     ):
         height, width, channels = _check_shape(in_shape)
-        lines = _lines(width, acceleration, centre, seed, pattern)
+        lines = kept_lines(width, acceleration, centre, seed, pattern)
         mirror = np.minimum(np.searchsorted(lines, -lines % width), len(lines) - 1)
         self.lines, self.mirror = jnp.asarray(lines), jnp.asarray(mirror)
         self.paired = jnp.asarray(lines[mirror] == -lines % width)
@@ -160,7 +159,7 @@ class MultiCoil(Operator):
                 "some pixel; set pixels without signal to 0"
             )
         self.sensitivities = jnp.asarray(maps)
-        self.lines = jnp.asarray(_lines(width, acceleration, centre, seed, pattern))
+        self.lines = jnp.asarray(kept_lines(width, acceleration, centre, seed, pattern))
         self.in_shape = (height, width, channels)
         self.out_shape = (len(maps), height, self.lines.size, 2)
 
@@ -200,48 +199,6 @@ def _measure(image: Array, lines: Array) -> Array:
     """Return the `lines` of the k-space of `image` [..., H, W] as (Re, Im)."""
     k = jnp.fft.fft2(image, norm="ortho")[..., lines]
     return jnp.stack([k.real, k.imag], axis=-1)
-
-
-def _lines(
-    width: int, acceleration: float, centre: float, seed: int, pattern: str
-) -> np.ndarray:
-    """Return the sorted kept columns in FFT order."""
-    if acceleration < 1 or not 0 <= centre <= 1:
-        raise ValueError(
-            f"acceleration={acceleration}, centre={centre}: need acceleration >= 1 "
-            "and centre in [0, 1]"
-        )
-    if pattern not in PATTERNS:
-        raise ValueError(f"pattern={pattern!r}: must be one of {PATTERNS}")
-    budget = round(width / acceleration)
-    half = round(centre * width) // 2
-    kept = np.unique(np.arange(-half, half + 1) % width)
-    if len(kept) > budget:
-        raise ValueError(
-            f"centre={centre} keeps {len(kept)} of {width} columns, the acceleration "
-            f"allows {budget}: must not exceed it; lower one of the two"
-        )
-    if pattern == "equispaced":
-        more = _equispaced(width, width / acceleration - len(kept), len(kept))
-        return np.union1d(kept, more)
-    rng = np.random.default_rng(seed)
-    if pattern == "random":
-        rest = rng.permutation(np.setdiff1d(np.arange(width), kept))
-        return np.union1d(kept, rest[: budget - len(kept)])
-    for k in rng.permutation(np.arange(half + 1, width // 2 + 1)):
-        pair = np.unique([k, -k % width])  # one column where k is its own mirror
-        if len(kept) + len(pair) <= budget:
-            kept = np.append(kept, pair)
-    return np.sort(kept)
-
-
-def _equispaced(width: int, more: float, kept: int) -> np.ndarray:
-    """Return about `more` columns beside the `kept` central ones, in FFT order."""
-    if more <= 0:
-        return np.arange(0)
-    spacing = (width - kept) / more
-    column = np.around(np.arange(round(spacing) // 2, width - 1, spacing))
-    return (column.astype(int) - width // 2) % width
 
 
 def _simulate_coils(height: int, width: int, coils: int, seed: int) -> np.ndarray:
