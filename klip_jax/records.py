@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from klip_jax.config import modules
+from klip_jax.rooms import modules
 
 
 def check_record(path: str | os.PathLike, record: Mapping[str, Any]) -> None:

@@ -4,14 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax import config
+from klip_jax import config, rooms, signatures, spelling
 from klip_jax.nets.unet import UNet
 from klip_jax.operators.ct import ParallelBeam
 from klip_jax.recipe import Recipe
 
 
 def test_names_are_paths():
-    assert config.resolve("operators", "ct.ParallelBeam") is ParallelBeam
+    assert rooms.resolve("operators", "ct.ParallelBeam") is ParallelBeam
     made = config.build("operators", dict(name="ct.ParallelBeam", views=3), (8, 8, 1))
     assert isinstance(made, ParallelBeam) and made.out_shape[0] == 3
 
@@ -82,9 +82,9 @@ def test_settings_that_are_made_first():
 
 
 def test_named_tuples_are_filled():
-    assert config.fill(Recipe, dict(steps=3), "recipe") == Recipe(steps=3)
+    assert signatures.fill(Recipe, dict(steps=3), "recipe") == Recipe(steps=3)
     with pytest.raises(ValueError, match=r"recipe: no setting 'step'; .*'steps'"):
-        config.fill(Recipe, dict(step=3), "recipe")
+        signatures.fill(Recipe, dict(step=3), "recipe")
 
 
 def test_a_missing_setting_is_named():
@@ -92,8 +92,8 @@ def test_a_missing_setting_is_named():
         return views, note
 
     with pytest.raises(ValueError, match="it: the setting 'views' is missing"):
-        config.construct(scanner, "it", {}, (8, 8, 1))
-    assert config.construct(scanner, "it", dict(views=2), (8, 8, 1)) == (2, "")
+        signatures.construct(scanner, "it", {}, (8, 8, 1))
+    assert signatures.construct(scanner, "it", dict(views=2), (8, 8, 1)) == (2, "")
 
 
 def test_a_type_error_inside_is_told_in_words():
@@ -101,13 +101,13 @@ def test_a_type_error_inside_is_told_in_words():
         return weights + 1
 
     with pytest.raises(ValueError, match=r"it: .*concatenate"):
-        config.construct(scanner, "it", dict(weights="a"))
+        signatures.construct(scanner, "it", dict(weights="a"))
 
 
 def test_settings_survive_json():
-    assert config.plain(dict(a=(1, 2), b=None)) == dict(a=[1, 2], b=None)
+    assert spelling.plain(dict(a=(1, 2), b=None)) == dict(a=[1, 2], b=None)
     with pytest.raises(ValueError, match="neither number, text, tuple nor dict"):
-        config.plain(dict(a=np.ones(3)))
+        spelling.plain(dict(a=np.ones(3)))
 
 
 def test_classes_have_names_as_settings():
@@ -119,7 +119,7 @@ def test_classes_have_names_as_settings():
         "SinogramError",
         "ViM",
     )
-    assert [config.snake(name) for name in names] == [
+    assert [spelling.snake(name) for name in names] == [
         "klip",
         "block_msma",
         "intensity_inverted",
@@ -133,5 +133,5 @@ def test_none_passes_where_it_is_allowed():
     def scanner(lines: int | None = 3):
         return lines
 
-    assert config.construct(scanner, "it", dict(lines=None)) is None
-    assert jnp.ndim(config.construct(scanner, "it", dict(lines=4))) == 0
+    assert signatures.construct(scanner, "it", dict(lines=None)) is None
+    assert jnp.ndim(signatures.construct(scanner, "it", dict(lines=4))) == 0

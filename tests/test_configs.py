@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from klip_jax import assets, config, hub, training
+from klip_jax import assets, config, hub, signatures, training
 from klip_jax.assets import default_config
 from klip_jax.detectors.klip import KLIP
 from klip_jax.posterior import PosteriorSampler
 from klip_jax.recipe import Recipe
+from klip_jax.rooms import resolve
 from klip_jax.run import settings
 from klip_jax.run.train import FIELDS, seen_by_network
 
@@ -55,8 +56,8 @@ def shape(name):
 
 def test_the_tree_is_that_of_the_default(experiment):
     assert isinstance(experiment, ConfigDict)
-    config.check_fields(experiment, default_config.get_config(), "config")
-    config.check_fields(experiment.train, FIELDS, "train")
+    signatures.check_fields(experiment, default_config.get_config(), "config")
+    signatures.check_fields(experiment.train, FIELDS, "train")
     for field in ("root", "measurements"):
         assert experiment.data[field] == "", "a config names no place of one machine"
 
@@ -113,7 +114,7 @@ def test_every_name_is_something(experiment):
     rooms += [("data", part["train"][k]) for k in ("data", "test")]
     rooms += [("detectors", detector) for detector in part["detectors"].values()]
     for room, own in rooms:
-        assert callable(config.resolve(room, own["name"]))
+        assert callable(resolve(room, own["name"]))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_one_training_step_traces(experiment, shape):
     part = experiment.to_dict()["train"]
     net = config.build("nets", part["net"])
     params = hub.empty_params(net, seen_by_network(part["prior"], shape))
-    recipe = config.fill(Recipe, part["recipe"], "recipe")._replace(batch=2)
+    recipe = signatures.fill(Recipe, part["recipe"], "recipe")._replace(batch=2)
     recipe.check()
 
     def loss(params, images, key):

@@ -11,8 +11,8 @@ import klip_jax
 ROOT = Path(klip_jax.__file__).parent
 # A module imports from the lines above its own, never from its own line.
 LAYERS = """
-types files struct recipe
-sde filters blocks parallel resize
+types files struct recipe spelling
+sde filters blocks parallel resize rooms signatures
 operators nets classifiers data metrics bootstrap checkpoint
 distances pixels localization
 priors scan phantoms convert testing

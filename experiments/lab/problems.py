@@ -13,12 +13,13 @@ from ml_collections import ConfigDict
 
 from klip_jax import hub
 from klip_jax.assets import default_config
-from klip_jax.config import ROOMS, build, construct
+from klip_jax.config import ROOMS, build
 from klip_jax.data.base import ImageSet
 from klip_jax.detectors.klip import KLIP
 from klip_jax.operators.base import Operator
 from klip_jax.posterior import PosteriorSampler
 from klip_jax.priors.base import NetworkPrior
+from klip_jax.signatures import construct
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from klip_jax import config
+from klip_jax import config, spelling
 from klip_jax.data.base import ImageSet, natural
 from klip_jax.files import write_atomically
 from klip_jax.report import density, page, pictures
@@ -139,7 +139,7 @@ def _data(store, table) -> tuple[ImageSet | None, str]:
         if not known or (digest and images.digest() != digest):
             return None, "the data hold other images or masks now than when it was run"
     except (ValueError, OSError) as error:
-        return None, f"the data cannot be read ({config.short(str(error))})"
+        return None, f"the data cannot be read ({spelling.short(str(error))})"
     return images, ""
 
 

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from klip_jax import config
 from klip_jax.data.base import ImageSet, data_root
 from klip_jax.data.base_npz import read_arrays
 from klip_jax.run.keys import image_keys, words
+from klip_jax.spelling import short
 
 
 class Batch(NamedTuple):
@@ -61,7 +61,7 @@ def checked(images: ImageSet, where: str) -> ImageSet:
         bad = np.flatnonzero(~((x >= 0) & (x <= 1)).reshape(len(index), -1).all(1))
         if bad.size:
             raise ValueError(
-                f"{where}: image {config.short(images.ids[index[bad[0]]])} has pixels "
+                f"{where}: image {short(images.ids[index[bad[0]]])} has pixels "
                 "that are NaN or outside [0, 1]"
             )
         return found
@@ -151,7 +151,7 @@ def check_ids(ids: tuple[str, ...], where: str) -> None:
     for name in ids:
         if name in seen:
             raise ValueError(
-                f"{where}: image id {config.short(name)} occurs twice; give every "
+                f"{where}: image id {short(name)} occurs twice; give every "
                 "image its own"
             )
         seen.add(name)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from klip_jax import config, hub, reference_law
+from klip_jax import config, hub, reference_law, rooms, signatures
 from klip_jax.data.base import ImageSet
 from klip_jax.posterior import PosteriorSampler
 from klip_jax.run import inputs as inputs_of
@@ -18,6 +18,7 @@ from klip_jax.run.inputs import Inputs
 from klip_jax.run.look import Scene, Viewer
 from klip_jax.run.provenance import described, file_digests, tree_digest
 from klip_jax.run.rehearse import Rehearsal, build_detector, rehearse, what_is_there
+from klip_jax.spelling import plain, short
 from klip_jax.types import Detector
 
 
@@ -159,7 +160,7 @@ def _scene(settings, prior, shape) -> Scene:
         key: config.build(config.ROOMS[key], value) if key in config.ROOMS else value
         for key, value in settings["posterior"].items()
     }
-    posterior = config.construct(PosteriorSampler, "posterior", parts)
+    posterior = signatures.construct(PosteriorSampler, "posterior", parts)
     return Scene(prior, classifier, operator, float(scan["noise_std"]), posterior)
 
 
@@ -176,7 +177,7 @@ def _image_sets(settings) -> dict[str, ImageSet]:
 
 def _image_set(where, data) -> ImageSet:
     if not isinstance(data, Mapping):
-        raise ValueError(f"{where}={config.short(data)}: give dict(name=..., ...)")
+        raise ValueError(f"{where}={short(data)}: give dict(name=..., ...)")
     chosen = {k: v for k, v in data.items() if k != "measurements"}
     images = config.build("data", chosen)
     if not isinstance(images, ImageSet):
@@ -232,7 +233,7 @@ def _operator_digest(settings, scene) -> str:
     if scene.operator is None:
         return ""
     chosen = settings["scan"]["operator"]
-    files = file_digests(config.resolve("operators", chosen["name"]), chosen)
+    files = file_digests(rooms.resolve("operators", chosen["name"]), chosen)
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(scene.operator)]
     whole = tree_digest([a for a in leaves if a.dtype.kind in "biu"])
     return " ".join([whole, *files.values()])
@@ -252,7 +253,7 @@ def _fingerprints(settings, record, scene, detectors) -> dict[str, str]:
         description = {**shared, "detector": described(detector)}
         if "classifier" in detector.needs:
             description["classifier"] = described(scene.classifier)
-        found[name] = reference_law.fingerprint(scene.prior, config.plain(description))
+        found[name] = reference_law.fingerprint(scene.prior, plain(description))
     return found
 
 
@@ -262,7 +263,7 @@ def _shipped(settings, detectors, fingerprints):
     paths = hub.law_paths(name or settings["prior"]["weights"])
     if name and not paths:
         raise FileNotFoundError(
-            f"calibration.law={config.short(name)}: no such law; leave it empty to "
+            f"calibration.law={short(name)}: no such law; leave it empty to "
             "compute the law, which the workdir then keeps"
         )
     known = {}

@@ -13,8 +13,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from klip_jax.config import short
 from klip_jax.run.settings import detectors
+from klip_jax.spelling import short
 
 _ARGUMENT = re.compile(r"--?config\.([\w.-]+)=(.*)", re.DOTALL)
 

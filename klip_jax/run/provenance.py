@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 import klip_jax
-from klip_jax.config import PACKAGE
+from klip_jax.rooms import PACKAGE
 
 
 def versions() -> dict[str, str]:

@@ -20,7 +20,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from klip_jax import config
+from klip_jax import rooms, signatures
+from klip_jax.spelling import plain, short, snake
 
 FREE = ("run",)
 """Parts that change no result: a run may be continued with others."""
@@ -45,21 +46,21 @@ def check(settings: Mapping[str, Any]) -> dict:
     Raises:
       ValueError: naming the first field that is unknown, missing or cannot work.
     """
-    config.check_fields(settings, TREE, "config")
+    signatures.check_fields(settings, TREE, "config")
     settings = dict(settings)
     for part, fields in PARTS.items():
         if part == "scan" and _no_scanner(settings["scan"]):
             settings["scan"] = None
             continue
         if not isinstance(settings[part], Mapping):
-            raise ValueError(f"{part}={config.short(settings[part])}: give a dict")
+            raise ValueError(f"{part}={short(settings[part])}: give a dict")
         if fields is not None:
-            config.check_fields(settings[part], fields, part)
+            signatures.check_fields(settings[part], fields, part)
     settings["detectors"] = detectors(settings["detectors"])
     for words, broken in _rules(settings):
         if broken:
             raise ValueError(words)
-    return config.plain(settings)
+    return plain(settings)
 
 
 def detectors(chosen: Any, known: Mapping[str, Any] | None = None) -> dict[str, dict]:
@@ -84,18 +85,18 @@ def detectors(chosen: Any, known: Mapping[str, Any] | None = None) -> dict[str, 
         chosen = found
     if not isinstance(chosen, Mapping) or not chosen:
         raise ValueError(
-            f"detectors={config.short(chosen)}: give at least one, as in "
+            f"detectors={short(chosen)}: give at least one, as in "
             "--config.detectors=klip,controls"
         )
     for name, settings in chosen.items():
         if not _NAME.fullmatch(str(name)) or name == "reconstruction":
             raise ValueError(
-                f"detectors: {config.short(name)} cannot be a name; use 1 to 64 of "
+                f"detectors: {short(name)} cannot be a name; use 1 to 64 of "
                 "A-Z a-z 0-9 _ - (and not 'reconstruction')"
             )
         if not isinstance(settings, Mapping) or "name" not in settings:
             raise ValueError(
-                f"detectors.{name}={config.short(settings)}: give dict(name=..., ...)"
+                f"detectors.{name}={short(settings)}: give dict(name=..., ...)"
             )
     return {str(name): dict(settings) for name, settings in chosen.items()}
 
@@ -104,22 +105,22 @@ def _meant(word: str, known: Mapping[str, Any]) -> dict[str, dict]:
     if word in known:
         return {word: dict(known[word])}
     if "." in word or ":" in word:
-        config.resolve("detectors", word)
-        return {config.snake(re.split(r"[.:]", word)[-1]): dict(name=word)}
-    if word not in config.modules("detectors"):
+        rooms.resolve("detectors", word)
+        return {snake(re.split(r"[.:]", word)[-1]): dict(name=word)}
+    if word not in rooms.modules("detectors"):
         raise ValueError(
-            f"detectors: no {config.short(word)}; there are {sorted(known)} in the "
-            f"config and the files {list(config.modules('detectors'))}"
+            f"detectors: no {short(word)}; there are {sorted(known)} in the "
+            f"config and the files {list(rooms.modules('detectors'))}"
         )
     names = (f"{word}.{public}" for public in _complete(word))
-    return {config.snake(name.rpartition(".")[2]): dict(name=name) for name in names}
+    return {snake(name.rpartition(".")[2]): dict(name=name) for name in names}
 
 
 def _complete(module_name: str) -> list[str]:
     """Return the detectors of a file that can be built without settings."""
     names = []
-    for public in config.public_names(config.module("detectors", module_name)):
-        target = config.resolve("detectors", f"{module_name}.{public}")
+    for public in rooms.public_names(rooms.module("detectors", module_name)):
+        target = rooms.resolve("detectors", f"{module_name}.{public}")
         if not inspect.isclass(target) or not hasattr(target, "judge"):
             continue
         parameters = inspect.signature(target).parameters.values()
@@ -136,14 +137,14 @@ def _rules(settings):
     """Yield (what is wrong, whether it is), cheap ones only."""
     seed, main = settings["seed"], settings["main"]
     yield (
-        f"seed={config.short(seed)}: a whole number of 0 .. 2^32 - 1",
+        f"seed={short(seed)}: a whole number of 0 .. 2^32 - 1",
         not _whole(seed, 0) or seed >= 2**32,
     )
     names = list(settings["detectors"])
-    yield f"main={config.short(main)}: choose one of {names}", main not in names
+    yield f"main={short(main)}: choose one of {names}", main not in names
     if settings["scan"] is not None:
         noise = settings["scan"]["noise_std"]
-        words = f"scan.noise_std={config.short(noise)}: must be in [{NOISE[0]}, "
+        words = f"scan.noise_std={short(noise)}: must be in [{NOISE[0]}, "
         words += f"{NOISE[1]}]; KL diverges at 0, and float32 carries no less"
         yield words, not _number(noise) or not NOISE[0] <= noise <= NOISE[1]
     calibration, run = settings["calibration"], settings["run"]
@@ -154,24 +155,24 @@ def _rules(settings):
         (run, "chunk", 1),
     ):
         where = "calibration" if part is calibration else "run"
-        value = config.short(part[field])
+        value = short(part[field])
         yield (
             f"{where}.{field}={value}: a whole number of at least {least}",
             not _whole(part[field], least),
         )
     minutes, law = run["lease_minutes"], calibration["law"]
     yield (
-        f"run.lease_minutes={config.short(minutes)}: a number of at least 0.05",
+        f"run.lease_minutes={short(minutes)}: a number of at least 0.05",
         not _number(minutes) or minutes < 0.05,
     )
     yield (
-        f"calibration.law={config.short(law)}: give a text",
+        f"calibration.law={short(law)}: give a text",
         not isinstance(law, str),
     )
     for part in ("prior", "classifier"):
         weights = settings[part]["weights"]
         yield (
-            f"{part}.weights={config.short(weights)}: give a name, a file or a hub id",
+            f"{part}.weights={short(weights)}: give a name, a file or a hub id",
             not isinstance(weights, str),
         )
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from klip_jax import hub, training
 from klip_jax.checkpoint import check_finite, check_fit, load_weights, save_weights
-from klip_jax.config import build, check_fields, fill
+from klip_jax.config import build
 from klip_jax.data.augment import Augment, augmented
 from klip_jax.data.base import ImageSet, Source, image_source
 from klip_jax.error_table import denoising_errors
@@ -25,6 +25,7 @@ from klip_jax.run.claim import claim
 from klip_jax.run.lease import alone
 from klip_jax.run.provenance import git_commit, versions
 from klip_jax.run.settings import check
+from klip_jax.signatures import check_fields, fill
 
 FIELDS = "data", "augment", "net", "prior", "test", "licence", "init", "recipe"
 """The part `train` of a config."""

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax import config, samplers, sde
+from klip_jax import rooms, samplers, sde
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.guidance.dps import DPS
 from klip_jax.sample import sample
@@ -37,7 +37,7 @@ def all_samplers():
     """Find the samplers by the file system: name -> class."""
     for info in pkgutil.iter_modules(samplers.__path__):
         module = importlib.import_module(f"klip_jax.samplers.{info.name}")
-        for name in config.public_names(module):
+        for name in rooms.public_names(module):
             if hasattr(getattr(module, name), "step"):
                 yield name, getattr(module, name)
 
