@@ -48,7 +48,9 @@ TESTS = {
     "klip_jax.run.job": ["tests/run"],
     "klip_jax.run.law": ["tests/run"],
     "klip_jax.run.look": ["tests/run"],
+    "klip_jax.run.named_images": ["tests/run"],
     "klip_jax.run.settings": ["tests/run"],
+    "klip_jax.run.shipped": ["tests/run"],
     "klip_jax.run.store": ["tests/run"],
 }
 SECONDS = 300  # a mutant that takes longer hangs, which is noticed
