@@ -109,7 +109,7 @@ def test_window():
 
 
 def test_attenuation_is_plausible(batch):
-    images = anatomy.window(batch.hu)
+    images = anatomy.window(jnp.asarray(batch.hu))
     assert images.min() >= 0.0 and images.max() <= 1.0 and np.isfinite(batch.hu).all()
     np.testing.assert_array_equal(batch.hu[~batch.body & (batch.labels == 0)] < 0, True)
     for tissue in (*atlas.ORGANS, atlas.GAS, atlas.FAT, atlas.MARROW):
@@ -237,7 +237,9 @@ def test_projection_of_a_disc():
 def test_metal_mask_is_exact(batch):
     some = jax.tree.map(lambda leaf: leaf[:8], anatomy.Phantom(*batch))
     hu, mask = jit(jax.vmap(metal.metal))(keys(3, 8), some)
-    change = np.asarray(anatomy.window(hu) - anatomy.window(some.hu))[..., 0]
+    change = np.asarray(anatomy.window(hu) - anatomy.window(jnp.asarray(some.hu)))[
+        ..., 0
+    ]
     np.testing.assert_array_equal(mask, np.abs(change) > metal.METAL_HU / 400)
     assert (np.asarray(hu).max((1, 2)) > 2000).all()
     assert mask.any((1, 2)).all()
@@ -270,13 +272,13 @@ def test_missing_kidney_is_fat_where_the_kidney_was(batch):
 
 @pytest.mark.parametrize("kind", anomalies.KINDS)
 def test_draw_alters_the_anatomy_of_its_key(kind, one, monkeypatch):
-    key = keys()[0]
+    key, one = keys()[0], jax.tree.map(jnp.asarray, one)
 
     def phantom(given, size):
         assert given is key and size == 64
         return one
 
-    monkeypatch.setattr(phantoms, "phantom", phantom)
+    monkeypatch.setattr(anomalies, "phantom", phantom)
     drawn = jit(lambda: anomalies.draw(key, kind))()
     np.testing.assert_array_equal(drawn.eligible, one.eligible)
     np.testing.assert_array_equal(drawn.body, one.body)

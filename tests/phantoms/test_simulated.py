@@ -55,6 +55,7 @@ def test_a_grating_is_texture_without_a_mean(image):
     kind = Kind(radius=(5.0, 5.0), amplitude=(0.1, 0.1))
     eligible = np.zeros((64, 64), bool)
     eligible[18, 44] = True
+    eligible = jnp.asarray(eligible)
     keys = jax.random.split(jax.random.key(0), 100)
     put = jax.jit(jax.vmap(lambda key: blobs.grating(key, image, eligible, kind)))
     images, masks = map(np.asarray, put(keys))
@@ -73,6 +74,7 @@ def test_a_stroke_is_long_thin_and_curved(image):
     kind = Kind(contrast=(0.1, 0.1), length=(16.0, 16.0), turn=0.0, width=2.0)
     eligible = np.zeros((64, 64), bool)
     eligible[20, 20] = True
+    eligible = jnp.asarray(eligible)
     keys = jax.random.split(jax.random.key(0), 50)
 
     def put(kind):
@@ -104,7 +106,7 @@ def test_a_stroke_is_long_thin_and_curved(image):
 def test_bad_views_change_what_those_views_saw(image):
     key, image = jax.random.key(3), 0.3 + 0.4 * image  # so that nothing is cut off
     kind = Kind(streaks=(0.03, 0.03), views=1)
-    changed, mask = lines.bad_views(key, image, None, kind)
+    changed, mask = lines.bad_views(key, image, jnp.ones((64, 64), bool), kind)
     change = np.asarray(changed - image)[..., 0]
     assert np.array_equal(np.abs(change) > lines.STREAK, np.asarray(mask))
     assert np.asarray(mask).any()

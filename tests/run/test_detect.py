@@ -5,6 +5,7 @@ import threading
 
 import fake_run
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -370,7 +371,7 @@ def test_numbers_of_a_detector_do_not_compile_anew(straight):
         views = viewer(batch, detector, frozenset(detector))
         one = views.seen["bright"].detection.score
         base = references["bright"].detector.judge(
-            {"picture": views.picture["mean"][0, ..., 0]}
+            {"picture": jnp.asarray(views.picture["mean"][0, ..., 0])}
         )
         np.testing.assert_allclose(one[0], gain * base.score, rtol=1e-5)
     assert len(viewer._compiled) == 4  # measure, sample, look, judge
