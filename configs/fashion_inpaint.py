@@ -26,9 +26,7 @@ def get_config():
             root="",
             measurements="",
         )
-        config.scan = dict(
-            operator=dict(name="mask.Random", keep=0.5), noise_std=0.05
-        )
+        config.scan = dict(operator=dict(name="mask.Random", keep=0.5), noise_std=0.05)
         config.prior.weights = "fashion_mnist_28"
         config.detectors.klip.update(
             map="coherent_guided",
