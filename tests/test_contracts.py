@@ -62,6 +62,8 @@ def public_kinds(package, protocol):
 
 OPERATORS = public_classes(klip_jax.operators, Operator)
 GUIDANCE = public_kinds(klip_jax.guidance, ["score"])
+# Those that aim at a label look at no scan.
+GUIDANCE = [kind for kind in GUIDANCE if not hasattr(kind, "aim")]
 SAMPLERS = public_kinds(klip_jax.samplers, ["init", "step"])
 
 
