@@ -78,6 +78,8 @@ class ClassifierGuidance:
     """Of one score."""
     classifier_calls = 0
     """Of `aim`."""
+    conditional = False
+    """Whether the denoiser must know classes."""
 
     def __post_init__(self):
         if self.crops < 0 or self.crop_side < 0:

@@ -50,6 +50,8 @@ class ClassifierFree:
 
     network_calls = 2
     """Of one score."""
+    conditional = True
+    """Whether the denoiser must know classes."""
 
     def __post_init__(self):
         if self.cut is not None and not -1 < self.cut < 1:
