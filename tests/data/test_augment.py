@@ -6,6 +6,8 @@ import pytest
 from klip_jax.data.augment import Augment, augment, augmented
 from klip_jax.data.base import image_source
 
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
 
 @pytest.fixture(scope="module")
 def blob():
@@ -31,13 +33,14 @@ def centre(image, side=32):
 def test_shifts_move_and_keep_the_sharpness(blob):
     settings = Augment(shift=3.0)
     keys = jax.random.split(jax.random.key(0), 200)
-    found = jax.vmap(lambda key: augment(key, blob, settings))(keys)
+    shifted = jax.jit(jax.vmap(lambda key, x: augment(key, x, settings), (0, None)))
+    found = shifted(keys, blob)
     moved = np.array([centre(image) for image in found]) - centre(blob)
     assert np.abs(moved).max() < 3.1 and np.abs(moved.mean(0)).max() < 0.4
     np.testing.assert_allclose(moved.std(0), 3 / np.sqrt(3), rtol=0.15)
     # White noise keeps most of its power: a bilinear filter would leave 4/9 of it.
     noise = 0.5 + 0.05 * jax.random.normal(jax.random.key(1), (32, 32, 1))
-    found = jax.vmap(lambda key: augment(key, noise, settings))(keys)
+    found = shifted(keys, noise)
     power = np.var(np.asarray(found)[:, 6:-6, 6:-6]) / np.var(np.asarray(noise))
     assert power > 0.7
 
@@ -47,7 +50,8 @@ def test_stretches_mirrors_and_greys(blob):
 
     def changed(**settings):
         settings = Augment(**settings)
-        return np.asarray(jax.vmap(lambda k: augment(k, blob, settings))(keys))
+        change = jax.jit(jax.vmap(lambda k: augment(k, blob, settings)))
+        return np.asarray(change(keys))
 
     area = np.sqrt((changed(stretch=0.2) - 0.2).sum((1, 2, 3)) / (blob - 0.2).sum())
     assert 0.8 < area.min() < 0.9 and 1.1 < area.max() < 1.2
@@ -61,9 +65,8 @@ def test_stretches_mirrors_and_greys(blob):
 
 def test_a_source_draws_other_images(blob):
     source = augmented(image_source(np.asarray(blob)[None]), Augment(shift=2.0))
-    first, again, other = (
-        source.draw(source.arrays, jax.random.key(n)) for n in (0, 0, 1)
-    )
+    draw = jax.jit(source.draw)
+    first, again, other = (draw(source.arrays, jax.random.key(n)) for n in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.01
 

@@ -6,6 +6,8 @@ import pytest
 from klip_jax.phantoms import blobs, lines, simulated
 from klip_jax.phantoms.base_simulated import Kind, tissue
 
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
 GREYS = (0.3, 0.7)
 
 
@@ -78,7 +80,8 @@ def test_a_stroke_is_long_thin_and_curved(image):
     keys = jax.random.split(jax.random.key(0), 50)
 
     def put(kind):
-        return jax.vmap(lambda key: lines.stroke(key, image, eligible, kind))(keys)
+        draw = jax.vmap(lambda key: lines.stroke(key, image, eligible, kind))
+        return jax.jit(draw)(keys)
 
     images, masks = map(np.asarray, put(kind))
     # A line of 16 by 2 with round ends; the mask is where half of the contrast is.
@@ -132,20 +135,28 @@ def test_a_set_of_two_groups(image, tmp_path):
     assert found.eligible.all(0)[10, 10] and found.eligible.shape == (8, 64, 64)
     same = simulated.load(**settings, per_group=4)
     np.testing.assert_array_equal(found.images, same.images)
-    small = simulated.load(**settings, per_group=4, radius=(2.0, 2.5))
-    assert small.masks.sum() < 0.7 * found.masks.sum()
     other = simulated.load(**settings, per_group=4, seed=1)
     assert (other.masks != found.masks).any()
+    with pytest.raises(ValueError, match=r"data.groups: no 'metal'; choose of \['bad"):
+        simulated.load(**settings, groups=("metal",))
+    with pytest.raises(ValueError, match=r"needs 10 images with tissue .* there are 8"):
+        simulated.load(**settings, per_group=5)
+
+
+@pytest.mark.slow
+def test_sets_of_other_kinds_sizes_and_places(image, tmp_path):
+    stack = np.uint8(np.round(255 * np.repeat(np.asarray(image)[None, ..., 0], 9, 0)))
+    np.savez(tmp_path / "x.npz", images=stack, split=np.zeros(9, np.uint8))
+    settings = dict(file="x.npz", root=str(tmp_path), greys=GREYS)
+    large = simulated.load(**settings, per_group=4)
+    small = simulated.load(**settings, per_group=4, radius=(2.0, 2.5))
+    assert small.masks.sum() < 0.7 * large.masks.sum()
     kinds = ("grating", "bad_views")
     found = simulated.load(**settings, per_group=2, groups=kinds)
     assert found.groups == ("id",) * 2 + ("grating",) * 2 + ("bad_views",) * 2
     assert found.masks[2:].any((1, 2)).all() and len(set(found.ids)) == 6
     left = simulated.load(**settings, per_group=4, oval=(0.5, 0.25, 0.4, 0.25))
     assert not left.eligible[:, :, 32:].any()
-    with pytest.raises(ValueError, match=r"data.groups: no 'metal'; choose of \['bad"):
-        simulated.load(**settings, groups=("metal",))
-    with pytest.raises(ValueError, match=r"needs 10 images with tissue .* there are 8"):
-        simulated.load(**settings, per_group=5)
 
 
 def test_only_healthy_images_and_larger_pixels(image, tmp_path):

@@ -12,13 +12,19 @@ from klip_jax.priors.analytic import (
     mixture_posterior_kl,
 )
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
 PRIORS = {"Gaussian": beds.g16, "Mixture": beds.m16}
 
 
+@pytest.fixture(scope="module")
+def made():
+    with jax.enable_x64(True):
+        return {name: make() for name, make in PRIORS.items()}
+
+
 @pytest.fixture(params=PRIORS)
-def bed(request):
-    return PRIORS[request.param]()
+def bed(request, made):
+    return made[request.param]
 
 
 def overall_mean(prior):
