@@ -11,6 +11,8 @@ from klip_jax.data.base import in_memory
 from klip_jax.run import job, law, look
 from klip_jax.run.settings import detectors
 
+pytestmark = pytest.mark.usefixtures("compile_fast")
+
 A = dict(name="fake_run:Brightness")
 
 
