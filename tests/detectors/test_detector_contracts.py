@@ -182,7 +182,11 @@ def test_a_detector_that_fits(seen, name):
             assert bool(jnp.isfinite(leaf).all())
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize(
+    "name",
+    # KLIP's are counted in test_klip.py.
+    [pytest.param(n, marks=[pytest.mark.slow] * (n == "klip.KLIP")) for n in CLASSES],
+)
 def test_network_calls_are_counted(images, name):
     _, given, _ = images
     detector, calls = problem.build(CLASSES[name]), []
