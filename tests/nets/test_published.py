@@ -76,7 +76,7 @@ DEFAULTS = {
     "its autoencoder": VQAutoencoder(),
     "DiffNB": DDIMUNet(),
 }
-LARGE = ("256x256_diffusion_uncond", "cin256-v2", "cin256")
+LARGE = ("256x256_diffusion_uncond", "cin256-v2", "cin256", "its autoencoder too")
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,9 @@ def test_results_do_not_depend_on_the_other_images(straight, tmp_path):
     check_equal(store, expected)
 
 
-@pytest.mark.parametrize(("count", "at_once"), [(1, 3), (2, 1)])
+@pytest.mark.parametrize(
+    ("count", "at_once"), [pytest.param(1, 3, marks=pytest.mark.slow), (2, 1)]
+)
 def test_results_do_not_depend_on_devices(straight, tmp_path, devices, count, at_once):
     _, _, expected = straight
     devices(count)

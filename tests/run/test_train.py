@@ -184,7 +184,9 @@ def test_a_prior_without_a_loss_is_refused_before_the_claim(
     "prior",
     [
         dict(name="epsilon.Epsilon", betas=(0.1, 0.2)),
-        dict(name="velocity.Velocity", betas=(0.1, 0.2)),
+        pytest.param(
+            dict(name="velocity.Velocity", betas=(0.1, 0.2)), marks=pytest.mark.slow
+        ),
         dict(name="score.Score"),
     ],
     ids=lambda prior: prior["name"],
