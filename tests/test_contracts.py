@@ -305,7 +305,9 @@ def test_guidance_takes_one_image(score, sigma):
     assert_one_image_a_function(functools.partial(score, sigma=sigma), x, y)
 
 
-@pytest.mark.parametrize("sigma", [0.02, 0.5, 8.0])
+@pytest.mark.parametrize(
+    "sigma", [0.5] + [pytest.param(s, marks=pytest.mark.slow) for s in (0.02, 8.0)]
+)
 def test_guidance_climbs_the_likelihood_of_the_estimate(score, sigma):
     _, (x, *_), _ = images(sigma)
     fit = lambda x: -jnp.sum((Y - HALF(PRIOR(x, sigma))) ** 2)  # noqa: E731
