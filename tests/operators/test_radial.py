@@ -9,7 +9,9 @@ pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 @pytest.mark.parametrize("contested", ["measured", "last"])
-@pytest.mark.parametrize("shape", [(12, 9, 1), (16, 16, 1)])
+@pytest.mark.parametrize(
+    "shape", [(12, 9, 1), pytest.param((16, 16, 1), marks=pytest.mark.slow)]
+)
 def test_the_convolution_is_the_operator_twice(shape, contested):
     op = RadialLines(shape, views=5, lines=16, contested=contested)
     x = jax.random.normal(jax.random.key(0), shape)
