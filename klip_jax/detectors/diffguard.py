@@ -77,7 +77,7 @@ class Looked(NamedTuple):
 
     distance: Float[Array, "*n"]
     stop: Float[Array, "*n"]
-    inverted: Float[Array, "*n p q c"]
+    inverted: Float[Array, "*n p q d"]
     guided: Float[Array, "*n h w c"]
     reference: Float[Array, "*n h w c"]
 
@@ -221,13 +221,13 @@ class DiffGuard(MapDetector):
         found = {"inverted": looked.inverted, "guided": looked.guided}
         return {**found, self.against: looked.reference, "stop": looked.stop}
 
-    def encode(self, picture: Image) -> Image:
+    def encode(self, picture: Image) -> Float[Array, "p q d"]:
         """Return what the prior is of: the picture at its size, or a latent."""
         side = self.side or None
         x = picture if side is None else bilinear(picture, (side, side))
         return x if self.autoencoder is None else self.autoencoder.encode(x)
 
-    def decode(self, x: Image, picture: Image) -> Image:
+    def decode(self, x: Float[Array, "p q d"], picture: Image) -> Image:
         """Return the image of what the prior is of, at the picture's size."""
         x = x if self.autoencoder is None else self.autoencoder.decode(x)
         same = x.shape == picture.shape
