@@ -1,6 +1,6 @@
 """Fill a store with simulated results, make its report, and say what that cost.
 
-    python experiments/fill_store.py --folder=/tmp/many --count=100000
+    python experiments/fill_store.py --folder=runs/many --count=100000
 
     expected: at most 2 GB and 3 minutes on 2 cores (100,000 images of 32 x 32 pixels,
     10 detectors with maps); filling takes about 3 minutes and 4 GB of disk before that.
