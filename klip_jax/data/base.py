@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 REGIONS = ("masks", "eligible", "body")
 _CHUNK = 64  # images in memory while a digest is made
@@ -52,6 +52,8 @@ class ImageSet:
       reader: (indices [n] int64) -> `Images` of n images; what it raises names a file.
       regions: which of `REGIONS` the reader knows.
       patients: N names; images of one patient are resampled together.
+      labels: the class of each image, -1 where it is none of the classes of "id", as in
+        every other group; None where nobody knows.
     """
 
     ids: tuple[str, ...]
@@ -60,6 +62,7 @@ class ImageSet:
     reader: Callable[[np.ndarray], Images]
     regions: tuple[str, ...] = ()
     patients: tuple[str, ...] | None = None
+    labels: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,14 +79,15 @@ class ImageSet:
         """Return the set of the images at `indices`, in that order; reads nothing."""
         index = np.asarray(indices, np.int64)
 
-        def pick(names):
-            return None if names is None else tuple(names[i] for i in index)
+        def pick(known):
+            return None if known is None else tuple(known[i] for i in index)
 
         return dataclasses.replace(
             self,
             ids=pick(self.ids),
             groups=pick(self.groups),
             patients=pick(self.patients),
+            labels=pick(self.labels),
             reader=lambda some: self.reader(index[some]),
         )
 
@@ -112,12 +116,14 @@ class ImageSet:
         return self._all.body
 
     def digest(self) -> str:
-        """Return a SHA-256 over names, pixels and regions; reads every image once.
+        """Return a SHA-256 over all that is known; reads every image once.
 
         Images that changed under the same file name are another set by it.
         """
-        names = repr((self.ids, self.groups, self.patients, self.shape, self.regions))
-        digest = hashlib.sha256(names.encode())
+        names = self.ids, self.groups, self.patients, self.shape, self.regions
+        # Sets that nobody labelled are called what they were before there were labels.
+        known = names if self.labels is None else (*names, self.labels)
+        digest = hashlib.sha256(repr(known).encode())
         for first in range(0, len(self), _CHUNK):
             for array in self.read(np.arange(first, min(first + _CHUNK, len(self)))):
                 if array is not None:
@@ -134,11 +140,12 @@ def in_memory(
     eligible: Bool[np.ndarray, "..."] | None = None,
     body: Bool[np.ndarray, "..."] | None = None,
     patients: Sequence[str] | None = None,
+    labels: Sequence[int] | Int[np.ndarray, " n"] | None = None,
 ) -> ImageSet:
     """Return the set of images that are in memory; arguments as of `ImageSet`.
 
     Raises:
-      ValueError: if a region has another size than the images.
+      ValueError: if a region has another size than the images, or labels are missing.
     """
     given = zip(REGIONS, (masks, eligible, body), strict=True)
     known = {name: array for name, array in given if array is not None}
@@ -148,26 +155,36 @@ def in_memory(
                 f"{name} are {array.shape}, but the images are {images.shape[:3]}"
             )
 
+    if labels is not None and len(labels) != len(images):
+        raise ValueError(f"{len(labels)} labels for {len(images)} images: one for each")
+
     def reader(index):
         return Images(
             np.asarray(images[index], np.float32),
             **{name: np.asarray(array[index], bool) for name, array in known.items()},
         )
 
-    names = None if patients is None else tuple(patients)
-    shape = tuple(images.shape[1:])
-    return ImageSet(tuple(ids), tuple(groups), shape, reader, tuple(known), names)
+    return ImageSet(
+        tuple(ids),
+        tuple(groups),
+        tuple(images.shape[1:]),
+        reader,
+        tuple(known),
+        patients=None if patients is None else tuple(patients),
+        labels=None if labels is None else tuple(int(label) for label in labels),
+    )
 
 
 class Source(NamedTuple):
     """Where training images come from.
 
     Attributes:
-      draw: (arrays, key) -> one image [H, W, C] in [0, 1], traceable by jax.
+      draw: (arrays, key) -> one image [H, W, C] in [0, 1], traceable by jax; a
+        labelled source gives (image, label) instead.
       arrays: a pytree that `draw` reads, () if it makes its images itself.
     """
 
-    draw: Callable[[Any, Array], Array]
+    draw: Callable[[Any, Array], Any]
     arrays: Any = ()
 
 
@@ -180,11 +197,39 @@ def image_source(images: Float[np.ndarray, "n h w c"]) -> Source:
     return Source(draw, jnp.asarray(images))
 
 
+def labelled_source(
+    images: Float[np.ndarray, "n h w c"], labels: Sequence[int]
+) -> Source:
+    """Return a source that draws uniformly (image in [0, 1], its label int32).
+
+    Raises:
+      ValueError: if an image has no label, or one that is no class.
+    """
+    classes = np.asarray(labels, np.int32)
+    if classes.shape != images.shape[:1]:
+        raise ValueError(
+            f"{len(classes)} labels for {len(images)} images: one for each"
+        )
+    if (classes < 0).any():
+        first = int(np.flatnonzero(classes < 0)[0])
+        raise ValueError(
+            f"image {first} has the label {classes[first]}, which is no class; train "
+            'on images of the group "id" alone'
+        )
+
+    def draw(arrays, key):
+        index = jax.random.randint(key, (), 0, arrays[0].shape[0])
+        return arrays[0][index], arrays[1][index]
+
+    return Source(draw, (jnp.asarray(images), jnp.asarray(classes)))
+
+
 def join(parts: Sequence[ImageSet]) -> ImageSet:
     """Return the images of all `parts`, in order; they are of one size.
 
     Where only some parts know a region, the images of the others have no anomaly
-    marked, are eligible everywhere and all body.
+    marked, are eligible everywhere and all body. Patients and labels are known where
+    all parts know them.
 
     Raises:
       ValueError: if there are none, or the sizes differ.
@@ -200,29 +245,27 @@ def join(parts: Sequence[ImageSet]) -> ImageSet:
     owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
     def reader(index):
-        found = None
+        images = None
         for k in np.unique(owner[index]):
             here = np.flatnonzero(owner[index] == k)
             some = parts[k].read(index[here] - (ends[k] - len(parts[k])))
-            if found is None:
+            if images is None:
                 n, shape = len(index), some.images.shape[1:]
-                found = Images(
+                images = Images(
                     np.empty((n, *shape), np.float32),
                     **{r: np.full((n, *shape[:2]), r != "masks") for r in regions},
                 )
-            for target, pixels in zip(found, some, strict=True):
+            for target, pixels in zip(images, some, strict=True):
                 if pixels is not None:
                     target[here] = pixels
-        return parts[0].read(index) if found is None else found
+        return parts[0].read(index) if images is None else images
 
-    def names(field):
-        return sum((getattr(part, field) for part in parts), ())
+    def joined(field):
+        values = [getattr(part, field) for part in parts]
+        return None if None in values else sum(values, ())
 
-    known = all(part.patients is not None for part in parts)
-    patients = names("patients") if known else None
-    return ImageSet(
-        names("ids"), names("groups"), parts[0].shape, reader, regions, patients
-    )
+    ids, groups, patients, labels = map(joined, ("ids", "groups", "patients", "labels"))
+    return ImageSet(ids, groups, parts[0].shape, reader, regions, patients, labels)
 
 
 def count_of(per_group: int, available: int, where: str) -> int:

@@ -43,10 +43,44 @@ def read_arrays(
             return f"{path}: no array {missing[0]!r}; it has {has}"
         return {name: archive[name] for name in wanted}
 
-    found = _open(path, read)
-    if isinstance(found, str):
-        raise ValueError(found)
-    return found
+    arrays = _open(path, read)
+    if isinstance(arrays, str):
+        raise ValueError(arrays)
+    return arrays
+
+
+def labels_of(
+    path: Path, shapes: dict[str, tuple[int, ...]], name: str, group: str
+) -> np.ndarray | None:
+    """Return the class of each image of the array `name`, None where nobody knows.
+
+    Those of the group "id" are in the array of the same name with "labels" for
+    "images", if the file has whole numbers there; all others are none of its classes.
+
+    Args:
+      path: the .npz file.
+      shapes: its `array_shapes`.
+      name: of the array of images; its first axis counts them.
+      group: what the images are.
+
+    Raises:
+      ValueError: if there is another number of labels than of images.
+    """
+    count = shapes[name][0]
+    if group != "id":
+        return np.full(count, -1)
+    beside = name.replace("images", "labels")
+    if beside == name or len(shapes.get(beside, ())) != 1:
+        return None
+    labels = read_arrays(path, [beside])[beside]
+    if labels.dtype.kind not in "iu":
+        return None
+    if len(labels) != count:
+        raise ValueError(
+            f"{path}: {len(labels)} numbers in {beside!r} for {count} images in "
+            f"{name!r}; give a label for each"
+        )
+    return labels
 
 
 def _open(path, read):

@@ -1,19 +1,22 @@
 """Image sets in .npz files: plain arrays, never a pickle.
 
 `load`: one array `images`, all in-distribution, with `split` (0 train / 1 test),
-`masks` and `patient` where they are known; or one array a group, `<group>_images`, with
-`<group>_masks`, `<group>_eligible`, `<group>_body`, `<group>_patient`. `load_arrays`:
-groups that lie in different files. Grey values become (grey - offset) / scale; they
-stay in memory as the file has them, and only arrays that were asked for are read.
+`masks`, `patient` and `labels` where they are known; or one array a group,
+`<group>_images`, with `<group>_masks`, `<group>_eligible`, `<group>_body`,
+`<group>_patient`, and the classes `id_labels`. `load_arrays`: groups that lie in
+different files, the classes beside the images of "id". Grey values become
+(grey - offset) / scale; they stay in memory as the file has them, and only arrays that
+were asked for are read.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from klip_jax.data.base import REGIONS, Images, ImageSet, count_of, data_root, join
-from klip_jax.data.base_npz import array_shapes, read_arrays
+from klip_jax.data.base_npz import array_shapes, labels_of, read_arrays
 from klip_jax.data.transforms import (
     Greys,
     check_shrink,
@@ -126,6 +129,7 @@ def load_arrays(
             )
         path = _find(root, file)
         images = read_arrays(path, [name])[name]
+        labels = labels_of(path, array_shapes(path), name, group)
         count = count_of(per_group, len(images), f"{path}, {name}")
         index = np.arange(count)
         if count < len(images):
@@ -134,7 +138,8 @@ def load_arrays(
         zero, span = own or (offset, scale)
         layout = _Layout(Greys(zero, span, clip))
         where = f"{path}, {name}"
-        parts.append(_stored(where, images[index], {}, ids, group, None, layout))
+        part = _stored(where, images[index], {}, ids, group, None, layout)
+        parts.append(_labelled(part, labels, index))
     return join(parts)
 
 
@@ -211,7 +216,14 @@ def _set(path, shapes, prefix, index, ids, group, patients, layout):
         name: mask_of(arrays[prefix + name][index], labels.get(name, 0), where)
         for name in names
     }
-    return _stored(where, images, regions, ids, group, patients, layout)
+    part = _stored(where, images, regions, ids, group, patients, layout)
+    return _labelled(part, labels_of(path, shapes, f"{prefix}images", group), index)
+
+
+def _labelled(part, labels, index):
+    if labels is None:
+        return part
+    return dataclasses.replace(part, labels=tuple(labels[index].tolist()))
 
 
 class _Layout(NamedTuple):
@@ -234,16 +246,16 @@ def _stored(where, greys, regions, ids, group, patients, layout):
 
     def reader(index):
         images = layout.greys.images(shrunk(greys[index], layout.shrink))
-        found = {}
+        known = {}
         if made:
             body = filled(images, layout.inside) if oval is None else oval
-            found = dict.fromkeys(made, np.broadcast_to(body, images.shape[:3]))
+            known = dict.fromkeys(made, np.broadcast_to(body, images.shape[:3]))
         # What the file itself says comes first.
         for name, region in regions.items():
-            found[name] = shrunk(region[index], layout.shrink) >= 0.5
-        return Images(images, **found)
+            known[name] = shrunk(region[index], layout.shrink) >= 0.5
+        return Images(images, **known)
 
-    known = tuple(name for name in REGIONS if name in regions or name in made)
+    fields = tuple(name for name in REGIONS if name in regions or name in made)
     shape = (height, width, *(greys.shape[3:] or (1,)))
     names = None if patients is None else tuple(patients)
-    return ImageSet(ids, (group,) * len(ids), shape, reader, known, names)
+    return ImageSet(ids, (group,) * len(ids), shape, reader, fields, names)
