@@ -1,11 +1,30 @@
 """Arrays of .npz files: read whole, by name, never as a pickle."""
 
+import dataclasses
 import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
+
+from klip_jax.data.base import ImageSet, count_of, data_root
+
+
+def path_of(root: str, file: str) -> Path:
+    """Return where the file of this name is; see `base.data_root`.
+
+    Raises:
+      FileNotFoundError: if it is absent.
+    """
+    path = data_root(root) / file
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such data; set --config.data.root or the environment variable "
+            "KLIP_DATA to the folder that holds it"
+        )
+    return path
 
 
 def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -50,37 +69,72 @@ def read_arrays(
 
 
 def labels_of(
-    path: Path, shapes: dict[str, tuple[int, ...]], name: str, group: str
+    path: Path, shapes: dict[str, tuple[int, ...]], name: str, group: str, count: int
 ) -> np.ndarray | None:
-    """Return the class of each image of the array `name`, None where nobody knows.
+    """Return the class of each image of a group, None where nobody knows.
 
-    Those of the group "id" are in the array of the same name with "labels" for
-    "images", if the file has whole numbers there; all others are none of its classes.
+    Those of the group "id" are whole numbers in an array of the file, if it has one;
+    all other images are of none of its classes.
 
     Args:
       path: the .npz file.
       shapes: its `array_shapes`.
-      name: of the array of images; its first axis counts them.
+      name: of the array of labels.
       group: what the images are.
+      count: how many there are.
 
     Raises:
       ValueError: if there is another number of labels than of images.
     """
-    count = shapes[name][0]
     if group != "id":
         return np.full(count, -1)
-    beside = name.replace("images", "labels")
-    if beside == name or len(shapes.get(beside, ())) != 1:
+    if len(shapes.get(name, ())) != 1:
         return None
-    labels = read_arrays(path, [beside])[beside]
+    labels = read_arrays(path, [name])[name]
     if labels.dtype.kind not in "iu":
         return None
     if len(labels) != count:
         raise ValueError(
-            f"{path}: {len(labels)} numbers in {beside!r} for {count} images in "
-            f"{name!r}; give a label for each"
+            f"{path}: {len(labels)} numbers in {name!r} for {count} images; give a "
+            "label for each"
         )
     return labels
+
+
+def labelled(
+    images: ImageSet, labels: np.ndarray | None, index: Int[np.ndarray, " n"]
+) -> ImageSet:
+    """Return `images`, which are at `index` of a file, with its `labels`."""
+    if labels is None:
+        return images
+    return dataclasses.replace(images, labels=tuple(labels[index].tolist()))
+
+
+def spaced(
+    available: int, per_group: int, part: tuple[float, ...], where: str
+) -> Int[np.ndarray, " n"]:
+    """Return which images of a file are read: evenly spaced over a part of it.
+
+    Args:
+      available: images of the file.
+      per_group: how many, 0 for all of the part.
+      part: shares of the file where it begins and ends, in its order.
+      where: they are, for the message.
+
+    Raises:
+      ValueError: if the part is none, or has fewer images.
+    """
+    if len(part) != 2 or not 0 <= part[0] < part[1] <= 1:
+        raise ValueError(f"data.part={part}: give shares with 0 <= first < last <= 1")
+    first, last = (round(share * available) for share in part)
+    whole = tuple(part) == (0, 1)
+    count = count_of(per_group, last - first, where if whole else f"part of {where}")
+    if not count:
+        raise ValueError(f"data.part={part} of {where} has no image; give a larger one")
+    index = np.arange(count)
+    if count < last - first:
+        index = np.linspace(0, last - first - 1, count).astype(int)
+    return first + index
 
 
 def _open(path, read):

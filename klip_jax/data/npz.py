@@ -9,14 +9,20 @@ different files, the classes beside the images of "id". Grey values become
 were asked for are read.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from klip_jax.data.base import REGIONS, Images, ImageSet, count_of, data_root, join
-from klip_jax.data.base_npz import array_shapes, labels_of, read_arrays
+from klip_jax.data.base import REGIONS, Images, ImageSet, count_of, join
+from klip_jax.data.base_npz import (
+    array_shapes,
+    labelled,
+    labels_of,
+    path_of,
+    read_arrays,
+    spaced,
+)
 from klip_jax.data.transforms import (
     Greys,
     check_shrink,
@@ -75,7 +81,7 @@ def load(
       ValueError: if it is truncated, lacks an array, has fewer images, pixels that are
         no real numbers or fall outside [0, 1], or sides that `shrink` does not divide.
     """
-    path = _find(root, file)
+    path = path_of(root, file)
     layout = _Layout(Greys(offset, scale, clip), label, shrink, inside, tuple(oval))
     whole = tuple(part) == (0, 1)
     only = {"split": split, "healthy": healthy, "part": "" if whole else tuple(part)}
@@ -98,6 +104,7 @@ def load_arrays(
     groups: Mapping[str, tuple],
     root: str = "",
     per_group: int = 0,
+    part: tuple[float, float] = (0.0, 1.0),
     offset: float = 0.0,
     scale: float = 255.0,
     clip: bool = False,
@@ -110,6 +117,7 @@ def load_arrays(
       root: folder; default $KLIP_DATA, else ../shared/data.
       per_group: so many images of each, evenly spaced, because files are often sorted
         by class; 0 for all.
+      part: shares of each file, in its order, between which they are.
       offset, scale, clip: see `transforms.Greys`.
 
     Returns:
@@ -127,30 +135,17 @@ def load_arrays(
                 f"data.groups.{group}: give (file, array) or (file, array, offset, "
                 f"scale), got {(file, name, *own)}"
             )
-        path = _find(root, file)
-        images = read_arrays(path, [name])[name]
-        labels = labels_of(path, array_shapes(path), name, group)
-        count = count_of(per_group, len(images), f"{path}, {name}")
-        index = np.arange(count)
-        if count < len(images):
-            index = np.linspace(0, len(images) - 1, count).astype(int)
+        path = path_of(root, file)
+        images, where = read_arrays(path, [name])[name], f"{path}, {name}"
+        index = spaced(len(images), per_group, part, where)
         ids = tuple(f"{group}_{i:05d}" for i in index)
         zero, span = own or (offset, scale)
         layout = _Layout(Greys(zero, span, clip))
-        where = f"{path}, {name}"
-        part = _stored(where, images[index], {}, ids, group, None, layout)
-        parts.append(_labelled(part, labels, index))
+        some = _stored(where, images[index], {}, ids, group, None, layout)
+        beside, shapes = name.replace("images", "labels"), array_shapes(path)
+        labels = labels_of(path, shapes, beside, group, len(images))
+        parts.append(labelled(some, labels, index))
     return join(parts)
-
-
-def _find(root, file):
-    path = data_root(root) / file
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such data; set --config.data.root or the environment variable "
-            "KLIP_DATA to the folder that holds it"
-        )
-    return path
 
 
 def _chosen(path, shapes, per_group, split, part, healthy):
@@ -217,13 +212,8 @@ def _set(path, shapes, prefix, index, ids, group, patients, layout):
         for name in names
     }
     part = _stored(where, images, regions, ids, group, patients, layout)
-    return _labelled(part, labels_of(path, shapes, f"{prefix}images", group), index)
-
-
-def _labelled(part, labels, index):
-    if labels is None:
-        return part
-    return dataclasses.replace(part, labels=tuple(labels[index].tolist()))
+    labels = labels_of(path, shapes, f"{prefix}labels", group, whole[0])
+    return labelled(part, labels, index)
 
 
 class _Layout(NamedTuple):
