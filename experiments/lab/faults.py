@@ -52,12 +52,14 @@ class Named(NamedTuple):
       name: what it is.
       module: where.
       before, after: text that is there once, and what the fault makes of it.
+      tests: files that must notice.
     """
 
     name: str
     module: str
     before: str
     after: str
+    tests: list[str]
 
     def source(self, whole: str) -> str:
         """Return the module with the fault.
@@ -76,24 +78,28 @@ NAMED = (
         "klip_jax.guidance.conditional_gaussian",
         "return self.prior_inflation * denoiser.variance(sigma)",
         "return denoiser.variance(sigma)",
+        ["tests/guidance/test_conditional_gaussian.py"],
     ),
     Named(
         "the mask dropped from the region of localization",
         "klip_jax.report.maps",
         "getattr(images, name) | masks",
         "getattr(images, name)",
+        ["tests/report/test_evaluate.py"],
     ),
     Named(
         '"seed" among the settings that may change',
         "klip_jax.run.settings",
         'FREE = ("run",)',
         'FREE = ("run", "seed")',
+        ["tests/run/test_claim.py"],
     ),
     Named(
         "white noise's share dropped from the filtered term",
         "klip_jax.kl",
         "passed = white_noise_passed(filter_width).astype(v.dtype)",
         "passed = 1.0",
+        ["tests/test_kl.py"],
     ),
 )
 
