@@ -51,6 +51,24 @@ def classifier_of(given: Given) -> Any:
     return given.classifier
 
 
+def check_classes(prior: Any, count: int) -> None:
+    """Check that a prior knows the classes that a classifier names.
+
+    Args:
+      prior: a `types.Conditional`; one that does not say how many it knows passes.
+      count: of the classifier's classes.
+
+    Raises:
+      ValueError: if they are not as many.
+    """
+    known = getattr(prior, "classes", count)
+    if known != count:
+        raise ValueError(
+            f"the classifier names {count} classes, but the prior knows {known}: give "
+            "classifier.weights and prior.weights of the same data"
+        )
+
+
 def without_map(score: Float[Array, ""]) -> Detection:
     """Return the detection of a score that is of the whole image, and exact."""
     return Detection(score, jnp.full((), jnp.nan))

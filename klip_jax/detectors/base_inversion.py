@@ -3,11 +3,11 @@
     up:    x_{i+1} = D + sigma_{i+1} / sigma_i (x_i - D),    D = D(x_i, sigma_i)
     down:  x_{k-1} = D_y + sigma_{k-1} / sigma_k (x_k - D_y),    D_y = D + sigma_k^2 g
 
-An image stops once its own rule says so and holds still from there, so that images of
-one batch may stop at different levels and each is what it would be alone; on the way
-down it holds still until its own level comes. The state between the two is the
-variance-preserving one, so that a chain may go down from another level than it reached,
-as the release does.
+An image stops once its own rule says so, and goes down from its own level. Images of
+one batch may stop at different levels, and each is what it would be alone: both loops
+end with the image that takes longest, while the others hold still. The state between
+the two is the variance-preserving one, so that a chain may go down from another level
+than it reached, as the release does.
 
 Reference: Song, Meng and Ermon 2021, eq. 13-14; Gao et al. 2023 (DiffGuard), sections
 3.1 and 3.2, and its release; docs/theory.md, section 12.
@@ -29,6 +29,8 @@ from klip_jax.priors.clipped import before_and_after
 from klip_jax.types import Denoiser, Guidance, Image, Scalar
 
 TIMESTEPS = 1000
+BEST_PSNR = 40
+"""Of a state and its picture, dB; the first step up has less."""
 Levels = Float[np.ndarray, " l"]
 
 
@@ -126,31 +128,31 @@ def invert(
       denoiser: the prior, `priors.clipped.Clipped` or not.
       x: image, taken for the state at the lowest level.
       ladder: the levels.
-      steps: at most this many, and all are computed: the program does not depend on
-        the image.
+      steps: at most this many.
       stop: whether to end at a state.
     """
     low = ladder.low
     levels = (ladder.below, ladder.above, ladder.told)
     below, above, told = (jnp.asarray(a[:steps], x.dtype) for a in levels)
 
-    def step(carry, inputs):
-        state, index, done = carry
-        i, sigma, sigma_next, asked = inputs
+    def step(carry):
+        state, i, _ = carry
+        sigma, sigma_next, asked = below[i], above[i], told[i]
         shown = exploding(state, asked, low=low)
         own, x0 = before_and_after(denoiser, shown, asked)
         x0 = jnp.where(i > 0, x0, own)
         z = (shown - x0) / asked
         # Where the network is asked at another level, the noise is what is kept.
         x0 = jnp.where(asked == sigma, x0, exploding(state, sigma, low=low) - sigma * z)
-        new = preserving(x0 + sigma_next * z, sigma_next, low=low)
-        state, index = jnp.where(done, state, new), jnp.where(done, index, i)
-        return (state, index, done | stop(state)), None
+        state = preserving(x0 + sigma_next * z, sigma_next, low=low)
+        return state, i + 1, stop(state)
+
+    def goes_on(carry):
+        return (carry[1] < len(below)) & ~carry[2]
 
     start = (x, jnp.int32(0), jnp.asarray(False))
-    inputs = jnp.arange(len(below), dtype=jnp.int32), below, above, told
-    (state, index, _), _ = jax.lax.scan(step, start, inputs)
-    return Inverted(state, index)
+    state, made, _ = jax.lax.while_loop(goes_on, step, start)
+    return Inverted(state, made - 1)
 
 
 def generate(
@@ -161,9 +163,8 @@ def generate(
     ladder: Ladder,
     *,
     first: Int[Array, ""],
-    longest: int,
 ) -> Image:
-    """Go down from the level `first` to the end of the ladder.
+    """Go down from the level `first` to the end of the ladder; first + 1 steps.
 
     Args:
       denoiser: the prior, clipped or not; what guidance adds is not clipped.
@@ -171,8 +172,7 @@ def generate(
       scan_at: what the guidance is told at step 0, 1, .. of this image.
       latent: the variance-preserving state, taken to lie at sigmas[first].
       ladder: the levels.
-      first: where to start, at most longest - 1.
-      longest: steps that are computed, whatever `first` is.
+      first: where to start.
 
     Returns:
       The variance-preserving state at the ladder's end, where that is 0 the image.
@@ -180,16 +180,15 @@ def generate(
     low = ladder.low
     levels = jnp.asarray(np.concatenate([[ladder.end], ladder.sigmas]), latent.dtype)
 
-    def step(x, k):
+    def step(carry):
+        x, k = carry
         sigma, sigma_next = levels[k + 1], levels[k]
-        x = jnp.where(k == first, exploding(latent, sigma, low=low), x)
-        scan = scan_at(jnp.maximum(first - k, 0))
-        x0, score = guidance.score(denoiser, scan, x, sigma)
+        x0, score = guidance.score(denoiser, scan_at(first - k), x, sigma)
         x0 = x0 + sigma**2 * score
-        new = x0 + sigma_next / sigma * (x - x0)
-        return jnp.where(k <= first, new, x), None
+        return x0 + sigma_next / sigma * (x - x0), k - 1
 
-    x, _ = jax.lax.scan(step, latent, jnp.arange(longest - 1, -1, -1, dtype=jnp.int32))
+    start = exploding(latent, levels[first + 1], low=low), jnp.asarray(first, jnp.int32)
+    x, _ = jax.lax.while_loop(lambda carry: carry[1] >= 0, step, start)
     return preserving(x, jnp.asarray(ladder.end, x.dtype), low=low)
 
 
@@ -202,3 +201,38 @@ def released_decibels(threshold: Scalar) -> Scalar:
     6.39
     """
     return threshold - 20 * math.log10(255 / 2)
+
+
+def check_thresholds(
+    stop_psnr: Scalar, released: Scalar | None, stop_distance: Scalar
+) -> None:
+    """Check where a way up ends, as far as the numbers are known.
+
+    Args:
+      stop_psnr: dB; -inf never stops.
+      released: on the release's scale, or None.
+      stop_distance: of DISTS or LPIPS; inf never stops.
+
+    Raises:
+      ValueError: naming the first that is outside its scale.
+    """
+    known = isinstance(stop_psnr, int | float)
+    if known and not stop_psnr <= BEST_PSNR:
+        raise ValueError(
+            f"stop_psnr={stop_psnr}: must be at most {BEST_PSNR}, a picture without "
+            "noise; if it is of the release, whose 48.5 is 6.39 dB, set "
+            "released_stop_psnr"
+        )
+    if isinstance(released, int | float):
+        ours = released_decibels(released)
+        if not 0 <= ours <= BEST_PSNR:
+            raise ValueError(
+                f"released_stop_psnr={released}: is {ours:.2f} dB, which is none of 0 "
+                f".. {BEST_PSNR}; if it is in dB of the right peak, set stop_psnr"
+            )
+    known = isinstance(stop_distance, int | float)
+    if known and not (0 < stop_distance <= 1 or stop_distance == math.inf):
+        raise ValueError(
+            f"stop_distance={stop_distance}: must lie in (0, 1], or be inf and never "
+            "stop; of a similarity s give 1 - s"
+        )

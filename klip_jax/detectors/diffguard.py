@@ -10,12 +10,11 @@ prior of images (the release), `classifier.ThroughNetwork` (the paper's eq. 7), 
 map as a mask. With an autoencoder the chain is one of latents.
 
 The way up ends early, for each image at its own level, where it has become too
-different from what it was. What the release calls 48.5 dB is 6.39 dB.
+different from what it was; the extra `calls` says what an image cost, and a batch takes
+as long as its longest image. What the release calls 48.5 dB is 6.39 dB.
 
 Departures: the map |guided - reference| is ours. One network call a step and chain: the
-release makes a further one for the estimate that it has. A chain is as long as the
-longest one could be, so that images can be batched: `looked.stop` says where an image
-stopped.
+release makes a further one for the estimate that it has.
 
 Reference: Gao et al. 2023 (DiffGuard), section 3 and the release; docs/theory.md,
 section 12.
@@ -24,15 +23,22 @@ section 12.
 import math
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
 from klip_jax import struct
-from klip_jax.detectors.base_classifier import classifier_of
+from klip_jax.detectors.base_classifier import check_classes, classifier_of
+from klip_jax.detectors.base_difference import (
+    DISTANCES,
+    classifier_calls,
+    difference,
+)
 from klip_jax.detectors.base_inversion import (
     Inverted,
     Ladder,
+    check_thresholds,
     generate,
     invert,
     latent_ladder,
@@ -41,7 +47,7 @@ from klip_jax.detectors.base_inversion import (
 )
 from klip_jax.detectors.base_map import MapDetector
 from klip_jax.detectors.base_settings import check_count
-from klip_jax.distances import deep, logits, pixel
+from klip_jax.distances import pixel
 from klip_jax.guidance.classifier import AtBlend
 from klip_jax.guidance.none import NoGuidance
 from klip_jax.posterior import at_null_label
@@ -49,18 +55,6 @@ from klip_jax.priors.clipped import Clipped
 from klip_jax.resize import bilinear
 from klip_jax.types import Detection, Given, Image, PRNGKey, Scalar
 
-LOGITS = {
-    "logits.l1": logits.l1,
-    "logits.l2": logits.l2,
-    "logits.normalised_l1": logits.normalised_l1,
-}
-FEATURES = {"deep.maps": deep.maps, "deep.cosine": deep.cosine, "deep.l1": deep.l1}
-PIXELS = {
-    "pixel.l1": pixel.l1,
-    "pixel.l2": pixel.l2,
-    "pixel.ssim": lambda a, b: 1 - pixel.ssim(a, b),
-}
-DISTANCES = (*LOGITS, *FEATURES, *PIXELS, "perceptual")
 REFERENCES = ("unguided", "input")
 
 
@@ -146,11 +140,7 @@ class DiffGuard(MapDetector):
                 "perceptual=None: the distance 'perceptual' and stop_distance need "
                 "one, such as distances.perceptual.DISTS"
             )
-        if isinstance(self.stop_psnr, int | float) and self.stop_psnr > 40:
-            raise ValueError(
-                f"stop_psnr={self.stop_psnr}: a picture without noise has less; if it "
-                "is of the release, whose 48.5 is 6.39 dB, set released_stop_psnr"
-            )
+        check_thresholds(self.stop_psnr, self.released_stop_psnr, self.stop_distance)
         if self.climbed < 1:
             raise ValueError(
                 f"skipped={self.skipped}: leaves none of steps={self.steps} to climb"
@@ -175,19 +165,26 @@ class DiffGuard(MapDetector):
 
     @property
     def network_calls(self) -> int:
-        chains = self.guidance.network_calls + (self.against == "unguided")
-        return self.climbed + self.longest * chains
+        """Of an image that never stops; see `calls_of`."""
+        return self.climbed + self.longest * self._calls_down
+
+    def calls_of(self, stop: Float[Array, "*n"]) -> Float[Array, "*n"]:
+        """Return the network calls of an image whose way up ended with step `stop`."""
+        down = jnp.minimum(stop + self.ahead, self.longest - 1) + 1
+        return stop + 1 + down * self._calls_down
 
     @property
     def classifier_calls(self) -> int:
         guided = self.longest * self.guidance.calls_of_score()
-        compared = 2 * (self.distance in LOGITS or self.distance in FEATURES)
+        compared = classifier_calls(self.distance)
         return 1 + self.guidance.classifier_calls + guided + compared
 
     def look(self, key: PRNGKey, given: Given) -> Looked:
         """Guide to the class that the classifier sees."""
         classifier = classifier_of(given)
         seen = classifier.of_features(classifier.features(given.picture))
+        if self.guidance.conditional:
+            check_classes(given.prior, len(seen))
         return self.look_as(key, given, jnp.argmax(seen).astype(jnp.int32))
 
     def look_as(
@@ -218,8 +215,19 @@ class DiffGuard(MapDetector):
         return self.of_map(gap)._replace(score=looked.distance)
 
     def extras(self, looked: Looked) -> dict[str, Array]:
-        found = {"inverted": looked.inverted, "guided": looked.guided}
-        return {**found, self.against: looked.reference, "stop": looked.stop}
+        calls = self.calls_of(looked.stop)
+        return {
+            "inverted": looked.inverted,
+            "guided": looked.guided,
+            self.against: looked.reference,
+            "stop": looked.stop,
+            "calls": calls,
+        }
+
+    def prior_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape (H, W, C) of what the prior sees of a picture of `shape`."""
+        picture = jax.ShapeDtypeStruct(shape, jnp.float32)
+        return jax.eval_shape(self.encode, picture).shape
 
     def encode(self, picture: Image) -> Float[Array, "p q d"]:
         """Return what the prior is of: the picture at its size, or a latent."""
@@ -265,20 +273,17 @@ class DiffGuard(MapDetector):
             up.latent,
             self.ladder,
             first=jnp.minimum(up.stop + self.ahead, self.longest - 1),
-            longest=self.longest,
         )
 
     def compare(self, classifier: Any, a: Image, b: Image) -> Float[Array, ""]:
         """Return the distance of two images, clipped to [0, 1]."""
-        a, b = (jnp.clip(x, 0, 1) for x in (a, b))
-        if self.distance in LOGITS:
-            both = (classifier.of_features(classifier.features(x)) for x in (a, b))
-            return LOGITS[self.distance](*both)
-        if self.distance in FEATURES:
-            return FEATURES[self.distance](classifier, a, b)
-        if self.distance in PIXELS:
-            return PIXELS[self.distance](a, b)
-        return self.perceptual(a, b)
+        both = dict(classifier=classifier, perceptual=self.perceptual)
+        return difference(self.distance, a, b, **both)
+
+    @property
+    def _calls_down(self):
+        """Of one step down, of all chains."""
+        return self.guidance.network_calls + (self.against == "unguided")
 
     def _clipped(self, prior):
         return Clipped(prior) if self.autoencoder is None else prior

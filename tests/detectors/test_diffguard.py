@@ -82,10 +82,7 @@ def there_and_back(x, n):
     ladder = pixel_ladder(n)
     up = invert(PRIOR, x, ladder, steps=n // 2, stop=lambda x: jnp.asarray(False))
     first = jnp.int32(n // 2)
-    return generate(
-        PRIOR, NoGuidance(), lambda i: None, up.latent, ladder, first=first,
-        longest=n // 2 + 1,
-    )  # fmt: skip
+    return generate(PRIOR, NoGuidance(), lambda i: None, up.latent, ladder, first=first)
 
 
 def test_up_and_down_returns_to_the_image_at_first_order():
@@ -125,6 +122,35 @@ def test_each_image_of_a_batch_stops_as_it_would_alone():
         alone = looks(detector, IMAGES[i : i + 1])
         for one, all_of_it in zip(alone, together, strict=True):
             np.testing.assert_allclose(one[0], all_of_it[i], atol=2e-5)
+
+
+def test_an_image_costs_the_calls_that_its_stop_says():
+    """And a batch those of the image that stops last."""
+    calls: list[int] = []
+
+    @struct.dataclass
+    class Counting:
+        def __call__(self, x, sigma):
+            jax.debug.callback(lambda _: calls.append(1), sigma)
+            return PRIOR(x, sigma)
+
+        def variance(self, sigma):
+            return PRIOR.variance(sigma)
+
+    settings = dict(steps=20, stop_psnr=12.0, against="unguided")
+    detector = DiffGuard(guidance=AtBlend(crops=0), **settings)
+    needed = []
+    for images in (IMAGES[5:], IMAGES[2:6]):
+        calls.clear()
+        found = looks(detector, images, Counting())
+        told = jax.vmap(detector.extras)(found)["calls"]
+        jax.effects_barrier()
+        # The callback is told of each image of a batch.
+        assert len(calls) == len(images) * int(told.max())
+        needed.append(int(told.max()))
+    assert needed[0] < needed[1] <= detector.network_calls
+    longest = jnp.float32(detector.climbed - 1)
+    assert detector.calls_of(longest) == detector.network_calls
 
 
 def test_it_stops_where_the_threshold_is_crossed_first():
@@ -217,6 +243,17 @@ class Half:
         return 2 * z
 
 
+@struct.dataclass
+class Quarter:
+    """An autoencoder of every fourth pixel."""
+
+    def encode(self, x):
+        return x[::4, ::4]
+
+    def decode(self, z):
+        return z.repeat(4, 0).repeat(4, 1)
+
+
 def test_latents_go_up_and_down_their_own_levels():
     settings = dict(steps=20, skipped=0, ahead=0, stop_psnr=-math.inf)
     detector = DiffGuard(guidance=ClassifierFree(0.0), autoencoder=Half(), **settings)
@@ -233,7 +270,8 @@ def test_latents_go_up_and_down_their_own_levels():
 def test_extras_are_named():
     detector = DiffGuard(guidance=AtBlend(crops=0), steps=25)
     found = looks(detector, IMAGES[:1])
-    assert set(detector.extras(found)) == {"inverted", "guided", "input", "stop"}
+    names = {"inverted", "guided", "input", "stop", "calls"}
+    assert set(detector.extras(found)) == names
     detector = detector.replace(against="unguided")
     assert "unguided" in detector.extras(found)
 
@@ -247,6 +285,14 @@ def test_extras_are_named():
         (dict(distance="perceptual"), "perceptual=None: the distance 'perceptual'"),
         (dict(stop_distance=0.6), "perceptual=None: the distance 'perceptual'"),
         (dict(stop_psnr=48.5), "stop_psnr=48.5: .* set released_stop_psnr"),
+        (dict(stop_psnr=math.nan), "stop_psnr=nan: must be at most 40"),
+        (dict(released_stop_psnr=6.39), "=6.39: is -35.72 dB, .* set stop_psnr"),
+        (dict(released_stop_psnr=90.0), "=90.0: is 47.89 dB, .* set stop_psnr"),
+        (
+            dict(stop_distance=0.0, perceptual=abs),
+            r"stop_distance=0.0: must lie in \(0",
+        ),
+        (dict(stop_distance=38, perceptual=abs), "of a similarity s give 1 - s"),
         (dict(skipped=100), "skipped=100: leaves none of steps=100"),
         (dict(steps=300), "steps=300: must be 1000 over a whole stride"),
         (dict(skipped=-1), "skipped=-1: must be an integer >= 0"),
@@ -255,6 +301,23 @@ def test_extras_are_named():
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         DiffGuard(**settings)
+
+
+def test_classifier_and_prior_know_the_same_classes():
+    @struct.dataclass
+    class Three(Classes):
+        classes: int = struct.field(pytree_node=False, default=3)
+
+    detector = DiffGuard(guidance=ClassifierFree(2.0), steps=25)
+    with pytest.raises(ValueError, match="names 2 classes, but the prior knows 3"):
+        looks(detector, IMAGES[:1], Three())
+
+
+def test_what_the_prior_sees_of_a_picture():
+    assert DiffGuard().prior_shape((28, 28, 3)) == (28, 28, 3)
+    assert DiffGuard(side=32).prior_shape((28, 28, 3)) == (32, 32, 3)
+    detector = DiffGuard(side=32, autoencoder=Quarter(), steps=25)
+    assert detector.prior_shape((28, 28, 3)) == (8, 8, 3)
 
 
 def test_a_classifier_is_needed():
