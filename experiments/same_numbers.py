@@ -18,11 +18,10 @@ Then parity.py (where the release's saved runs are) and closed_form.py run, as t
 alone. Prints one JSON object with `checks`, exits 1 if one is not ok. The error of a
 number is |new - old| over the largest |old| of its kind in its config, at most 1e-5; of
 a standard error, which is made of differences of scores, over the largest score; of the
-control `residual`, (A^T y - A^T A x)^2, over the geometric mean of its largest value and
-that of (A^T y)^2: to first order, 1e-5 of what the difference is made of. (Over its own
-largest value it moves by 1.3e-5 on phantoms and 7e-5 on faces, where y is fitted to 1 %.)
-About ten minutes on two cores, most of
-them for parity and closed forms.
+control `residual`, (A^T y - A^T A x)^2, over the geometric mean of its largest value
+and that of (A^T y)^2: to first order, 1e-5 of what the difference is made of. (Over its
+own largest value it moves by 1.3e-5 on phantoms, and on faces, where y is fitted to
+1 %, by 7e-5.) About ten minutes on two cores, most of them for parity and closed forms.
 """
 
 import hashlib
