@@ -18,10 +18,8 @@ too) are not taken out. Numbers do not compare with those that others publish fo
 sets.
 """
 
-import contextlib
 import io
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -35,6 +33,7 @@ from klip_jax.data.base_npz import (
     read_arrays,
     spaced,
 )
+from klip_jax.data.base_pillow import opened
 
 _MODES = ("L", "RGB")
 _HALF_COLOURS = 2  # Pillow's number for 4:2:0
@@ -42,7 +41,7 @@ _HALF_COLOURS = 2  # Pillow's number for 4:2:0
 
 def load(
     *,
-    groups: Mapping[str, str | tuple[str, ...]],
+    groups: Mapping[str, str | Sequence[str]],
     root: str = "",
     per_group: int = 0,
     part: tuple[float, float] = (0.0, 1.0),
@@ -167,29 +166,14 @@ def _jpegs(path, shapes, name):
         raise ValueError(f"{path}: mode {mode!r}; pictures are of mode L or RGB")
 
     def picture(i):
-        with _opened(data[ends[i] : ends[i + 1]], f"{path}, image {i}") as image:
+        file = data[ends[i] : ends[i + 1]].tobytes()
+        with opened(file, f"{path}, image {i}", ["JPEG"]) as image:
+            width, height = image.size
+            if image.mode not in _MODES or width != height:
+                raise ValueError(
+                    f"{width}x{height} of mode {image.mode}; pictures are square and "
+                    "grey or RGB"
+                )
             return image.convert(mode)
 
     return len(ends) - 1, picture
-
-
-@contextlib.contextmanager
-def _opened(data, where):
-    """Open a JPEG whose header is right; what is wrong with it is a ValueError."""
-    try:
-        with warnings.catch_warnings():
-            # Pillow only warns between its limit and twice that.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data.tobytes()), formats=["JPEG"]) as image:
-                width, height = image.size
-                if image.mode not in _MODES or width != height:
-                    raise ValueError(
-                        f"{width}x{height} of mode {image.mode}; pictures are square "
-                        "and grey or RGB"
-                    )
-                yield image
-    except (
-        *(OSError, ValueError, SyntaxError, EOFError),
-        *(Image.DecompressionBombWarning, Image.DecompressionBombError),
-    ) as error:
-        raise ValueError(f"{where}: not a JPEG that can be read ({error})") from None

@@ -6,14 +6,12 @@ Or one folder of images of which nothing is known. Grey values, up to 255 or in 
 files up to 65535, become (grey - offset) / scale.
 """
 
-import contextlib
 import pathlib
-import warnings
 
 import numpy as np
-from PIL import Image
 
 from klip_jax.data.base import Images, ImageSet, count_of, data_root, join, natural
+from klip_jax.data.base_pillow import opened
 from klip_jax.data.transforms import Greys, mask_of
 
 _MODES = ("L", "RGB", "I;16", "I;16B", "I")
@@ -80,10 +78,10 @@ def _group(path, per_group, greys, label):
         place = path.with_name(f"{path.name}_{name}")
         if place.is_dir():
             regions[name] = [place / file.name for file in files]
-            found = _check(regions[name], _MASK_MODES)
-            if found[:2] != shape[:2]:
+            size = _check(regions[name], _MASK_MODES)
+            if size[:2] != shape[:2]:
                 raise ValueError(
-                    f"{place}: masks of {_size(found)} for images of {_size(shape)}"
+                    f"{place}: masks of {_size(size)} for images of {_size(shape)}"
                 )
     reader = _reader(files, regions, greys, label)
     return ImageSet(
@@ -101,8 +99,8 @@ def _reader(files, regions, greys, label):
         return greys.images(pixels)[0]
 
     def region(file, name):
-        found = mask_of(_read(file), labels.get(name, 0), str(file))
-        return found.any(-1) if found.ndim == 3 else found
+        mask = mask_of(_read(file), labels.get(name, 0), str(file))
+        return mask.any(-1) if mask.ndim == 3 else mask
 
     def reader(index):
         return Images(
@@ -156,22 +154,10 @@ def _read(file):
         return np.asarray(image)
 
 
-@contextlib.contextmanager
 def _opened(file):
-    """Open a PNG; what is wrong with it is a ValueError that names it."""
     if not file.is_file():
         raise ValueError(f"{file}: no such file, but there is an image of this name")
-    try:
-        with warnings.catch_warnings():
-            # Pillow only warns between its limit and twice that.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=["PNG"]) as image:
-                yield image
-    except (
-        *(OSError, ValueError, SyntaxError, EOFError),
-        *(Image.DecompressionBombWarning, Image.DecompressionBombError),
-    ) as error:
-        raise ValueError(f"{file}: not a whole PNG image ({error})") from None
+    return opened(file, file, ["PNG"])
 
 
 def _depth(file):

@@ -9,7 +9,7 @@ different files, the classes beside the images of "id". Grey values become
 were asked for are read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -101,7 +101,7 @@ def load(
 
 def load_arrays(
     *,
-    groups: Mapping[str, tuple],
+    groups: Mapping[str, Sequence],
     root: str = "",
     per_group: int = 0,
     part: tuple[float, float] = (0.0, 1.0),
