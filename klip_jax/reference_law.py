@@ -114,11 +114,11 @@ def load_law(path: str | Path) -> Law:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > _LARGEST:
             raise ValueError(f"it would take {size} bytes")
-        with np.load(path, allow_pickle=False) as found:
+        with np.load(path, allow_pickle=False) as arrays:
             names, prints = (
-                [str(text) for text in found[key]] for key in ("names", "fingerprints")
+                [str(text) for text in arrays[key]] for key in ("names", "fingerprints")
             )
-            scores = {name: found[f"scores_{i}"] for i, name in enumerate(names)}
+            scores = {name: arrays[f"scores_{i}"] for i, name in enumerate(names)}
         return Law(scores, dict(zip(names, prints, strict=True)))
     except (ValueError, *broken) as error:
         raise ValueError(

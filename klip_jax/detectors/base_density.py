@@ -48,23 +48,23 @@ class Mixture:
     centres: Float[Array, "k d"]
     factors: Float[Array, "k d d"]
 
-    def log_prob(self, found: Float[Array, " d"]) -> Float[Array, ""]:
+    def log_prob(self, features: Float[Array, " d"]) -> Float[Array, ""]:
         """Return the log density of the standardised features, nats."""
-        z = (found - self.mean[0] - self.mean[1]) / self.std
+        z = (features - self.mean[0] - self.mean[1]) / self.std
         white = jnp.einsum(
             "kd,kde->ke", z - self.centres, self.factors, precision="highest"
         )
         log_det = jnp.log(jnp.diagonal(self.factors, axis1=1, axis2=2)).sum(1)
-        constant = 0.5 * math.log(2 * math.pi) * found.shape[-1]
+        constant = 0.5 * math.log(2 * math.pi) * features.shape[-1]
         each = log_det - 0.5 * jnp.sum(white**2, 1) - constant
         return jax.nn.logsumexp(self.log_weights + each)
 
 
-def kernels(found: Float[Any, "n d"], bandwidth: Scalar = 0.0) -> Mixture:
+def kernels(features: Float[Any, "n d"], bandwidth: Scalar = 0.0) -> Mixture:
     """Fit a Gaussian kernel density to features of N >= 2 images.
 
     Args:
-      found: the features.
+      features: of the images.
       bandwidth: of the kernel in standard deviations of the features; 0 takes
         Silverman's rule, (N (d + 2) / 4)^(-1 / (d + 4)).
 
@@ -73,7 +73,7 @@ def kernels(found: Float[Any, "n d"], bandwidth: Scalar = 0.0) -> Mixture:
 
     Reference: Silverman 1986, eq. 4.14.
     """
-    z, mean, std = _standardised(found)
+    z, mean, std = _standardised(features)
     n, d = z.shape
     width = float(bandwidth) or (n * (d + 2) / 4) ** (-1 / (d + 4))
     factors = np.broadcast_to(np.eye(d) / width, (n, d, d))
@@ -81,7 +81,7 @@ def kernels(found: Float[Any, "n d"], bandwidth: Scalar = 0.0) -> Mixture:
 
 
 def mixture(
-    found: Float[Any, "n d"],
+    features: Float[Any, "n d"],
     *,
     components: Sequence[int] = (1, 2, 5),
     covariances: Sequence[str] = COVARIANCES,
@@ -91,7 +91,7 @@ def mixture(
     """Fit a mixture of Gaussians to features of N images.
 
     Args:
-      found: the features.
+      features: of the images.
       components: numbers of components to try.
       covariances: their shapes to try, of `COVARIANCES`.
       folds: of the cross-validated likelihood that chooses.
@@ -100,13 +100,13 @@ def mixture(
     Raises:
       ValueError: if a fold is left with fewer images than components.
     """
-    left = len(found) - -(-len(found) // folds)
+    left = len(features) - -(-len(features) // folds)
     if left < max(components):
         raise ValueError(
-            f"components={tuple(components)}: {len(found)} images in {folds} folds "
+            f"components={tuple(components)}: {len(features)} images in {folds} folds "
             f"leave {left} to fit; take fewer components or more images"
         )
-    z, mean, std = _standardised(found)
+    z, mean, std = _standardised(features)
     law = GaussianMixture(max_iter=200, random_state=seed)
     # Standardised again in each fold, so that what is held out has no say.
     pipeline = Pipeline([("scale", StandardScaler()), ("law", law)])
@@ -118,13 +118,13 @@ def mixture(
     return _held(mean, std, log_weights, best.means_, _as_matrices(best))
 
 
-def _standardised(found):
-    found = np.asarray(found, np.float64)
-    if len(found) < 2:
-        raise ValueError(f"{len(found)} images: a density needs at least 2")
-    mean = found.mean(0)
-    std = np.maximum(found.std(0), ROUNDING * np.abs(found).max(0) + ZERO)
-    return (found - mean) / std, mean, std
+def _standardised(features):
+    features = np.asarray(features, np.float64)
+    if len(features) < 2:
+        raise ValueError(f"{len(features)} images: a density needs at least 2")
+    mean = features.mean(0)
+    std = np.maximum(features.std(0), ROUNDING * np.abs(features).max(0) + ZERO)
+    return (features - mean) / std, mean, std
 
 
 def _as_matrices(law):

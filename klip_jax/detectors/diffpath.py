@@ -150,6 +150,6 @@ def features(
     return jnp.concatenate([sums, rates])
 
 
-def speed(found: Float[Array, "*n 6"]) -> Float[Array, "*n 1"]:
+def speed(path_features: Float[Array, "*n 6"]) -> Float[Array, "*n 1"]:
     """Return sqrt(sum (d eps)^2), the one feature of DiffPath-1D."""
-    return jnp.sqrt(jnp.asarray(found)[..., FEATURES.index("(d eps)^2"), None])
+    return jnp.sqrt(jnp.asarray(path_features)[..., FEATURES.index("(d eps)^2"), None])

@@ -150,7 +150,7 @@ def squared_scores(
     return jax.lax.map(at, levels)
 
 
-def fit(found: Float[Array, "n *grid level_count"], *, ridge: Scalar = 1e-3) -> Fit:
+def fit(features: Float[Array, "n *grid level_count"], *, ridge: Scalar = 1e-3) -> Fit:
     """Fit one Gaussian to in-distribution features, pooled over all leading axes.
 
     Blocks of all positions are pooled, because anatomy is not aligned to the pixels.
@@ -159,7 +159,7 @@ def fit(found: Float[Array, "n *grid level_count"], *, ridge: Scalar = 1e-3) -> 
     differences would decide.
 
     Args:
-      found: features of N images; N times the blocks is at least 2.
+      features: of N images; N times the blocks is at least 2.
       ridge: added to each correlation's diagonal, without unit, > 0.
 
     Returns:
@@ -168,11 +168,11 @@ def fit(found: Float[Array, "n *grid level_count"], *, ridge: Scalar = 1e-3) -> 
     Raises:
       ValueError: if there are fewer than 2.
     """
-    found = jnp.asarray(found).reshape(-1, found.shape[-1])
-    mean, std = found.mean(0), spread(found)
-    z = (found - mean) / std
+    features = jnp.asarray(features).reshape(-1, features.shape[-1])
+    mean, std = features.mean(0), spread(features)
+    z = (features - mean) / std
     correlation = jnp.matmul(z.T, z, precision="highest") / (len(z) - 1)
-    identity = jnp.eye(len(mean), dtype=found.dtype)
+    identity = jnp.eye(len(mean), dtype=features.dtype)
     factor = jnp.linalg.cholesky(correlation + ridge * identity)
     inverse = jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
     log_det = -jnp.sum(jnp.log(jnp.diag(factor)) + jnp.log(std))
@@ -196,10 +196,10 @@ def fit_positions(
 
 
 def mahalanobis(
-    law: Fit, found: Float[Array, "*grid level_count"]
+    law: Fit, features: Float[Array, "*grid level_count"]
 ) -> Float[Array, "*grid"]:
     """Return (f - mean)^T covariance^-1 (f - mean) of features."""
-    centred = found - law.mean
+    centred = features - law.mean
     white = jnp.einsum(
         "...ij,...j->...i", law.whitening, centred, precision=jax.lax.Precision.HIGHEST
     )
@@ -207,14 +207,14 @@ def mahalanobis(
 
 
 def negative_log_likelihood(
-    law: Fit, found: Float[Array, "*grid level_count"]
+    law: Fit, features: Float[Array, "*grid level_count"]
 ) -> Float[Array, "*grid"]:
     """Return -log density of features, nats.
 
     It orders as `mahalanobis` does, but for positions that have Gaussians of their own.
     """
-    constant = 0.5 * found.shape[-1] * math.log(2 * math.pi)
-    return 0.5 * mahalanobis(law, found) - law.log_det + constant
+    constant = 0.5 * features.shape[-1] * math.log(2 * math.pi)
+    return 0.5 * mahalanobis(law, features) - law.log_det + constant
 
 
 def _squared_scores(given, levels):

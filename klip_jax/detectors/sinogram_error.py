@@ -161,5 +161,5 @@ def errors(
             jnp.mean(jnp.abs(misfit) ** 2),
         )
 
-    found = jax.lax.map(at, (jnp.arange(len(levels)), levels))
-    return jax.tree.map(lambda e: jnp.moveaxis(e, 1, 0), found)
+    errors = jax.lax.map(at, (jnp.arange(len(levels)), levels))
+    return jax.tree.map(lambda e: jnp.moveaxis(e, 1, 0), errors)

@@ -90,7 +90,7 @@ class SubsetVariance(MapDetector):
     def look(self, key: PRNGKey, given: Given) -> Heatmap:
         """Return the variance, squared image units."""
         scan, rising = scan_of(given), (self.steps, self.sigma_min, self.sigma_max)
-        found = reconstructions(
+        reconstructed = reconstructions(
             key,
             scan,
             at_null_label(given.prior),
@@ -100,7 +100,7 @@ class SubsetVariance(MapDetector):
             axis=slices(scan.operator) if self.whole_slices else None,
             sampler=self.sampler,
         )
-        return found.variance
+        return reconstructed.variance
 
     def judge(self, looked: Heatmap) -> Detection:
         return self.of_map(looked)

@@ -67,15 +67,15 @@ def read_density(store: Store, table: Table, name: str) -> dict[str, Density]:
             counts[side] += len(part)
             totals[side] += part.sum(0)
             squares[side] += (part**2).sum(0)
-    found = {}
+    densities = {}
     for side, count in counts.items():
         if count:
             total = totals[side]
             spread = squares[side] - total**2 / count
             error = np.sqrt(np.maximum(spread, 0) / max(count - 1, 1) / count)
             sigma = read(levels, table.index[:1])[0]
-            found[side] = Density(sigma, first[0] + total / count, error, count)
-    return found
+            densities[side] = Density(sigma, first[0] + total / count, error, count)
+    return densities
 
 
 def density_figure(densities: dict[str, Density], titles: list[str]) -> bytes:

@@ -54,7 +54,7 @@ def evaluate(
     if images is not None:
         seen = measure(store, table, normal, images, block)
     left_out: list[str] = []
-    found: dict[str, Any] = {
+    metrics: dict[str, Any] = {
         "main": table.main,
         "block": block,
         "counts": _counts(table, normal.usable, seen),
@@ -68,22 +68,22 @@ def evaluate(
     if seen is None:
         left_out.append(f"Localization and PSNR: {absent}.")
     else:
-        localization(found, left_out, table, seen)
-        _pixels(found, left_out, seen)
-        _psnr(found, left_out, table, seen.psnr, normal.usable)
-    detection(found, left_out, table, normal.usable)
+        localization(metrics, left_out, table, seen)
+        _pixels(metrics, left_out, seen)
+        _psnr(metrics, left_out, table, seen.psnr, normal.usable)
+    detection(metrics, left_out, table, normal.usable)
     if (misfit := table.misfit[normal.usable & np.isfinite(table.misfit)]).size:
         low, value, high = np.quantile(misfit, [0.05, 0.5, 0.95])
-        found["misfit"] = dict(value=float(value), low=float(low), high=float(high))
-    found["wins"] = {
+        metrics["misfit"] = dict(value=float(value), low=float(low), high=float(high))
+    metrics["wins"] = {
         question: [
             name
-            for name, entry in found["detectors"].items()
+            for name, entry in metrics["detectors"].items()
             if entry.get(f"difference_{question}", {"value": 0})["value"] < 0
         ]
         for question in QUESTIONS
     }
-    return found | {"left_out": left_out}
+    return metrics | {"left_out": left_out}
 
 
 def _detectors(table, normal) -> dict[str, dict[str, Any]]:
@@ -118,7 +118,7 @@ def _alarms(table, columns) -> dict[str, dict[str, list[int]]]:
     return alarms
 
 
-def _pixels(found, left_out, seen: Measured) -> None:
+def _pixels(metrics, left_out, seen: Measured) -> None:
     """Pool the pixels of the images of which it is known where they are odd."""
     heatmaps, masks, regions, is_id = seen.pooled
     if not any(mask.any() for mask in masks):
@@ -128,7 +128,7 @@ def _pixels(found, left_out, seen: Measured) -> None:
     except ValueError as error:
         left_out.append(f"Pixel metrics: {error}.")
         return
-    found["pixel"] = {"region": seen.regions[0], **pixel}
+    metrics["pixel"] = {"region": seen.regions[0], **pixel}
     if seen.pooled_share < 1:
         left_out.append(
             f"Pixel metrics: they rest on {len(heatmaps)} images drawn by lot, "
@@ -136,11 +136,11 @@ def _pixels(found, left_out, seen: Measured) -> None:
         )
 
 
-def _psnr(found, left_out, table: Table, psnr, usable) -> None:
+def _psnr(metrics, left_out, table: Table, psnr, usable) -> None:
     known = usable & np.isfinite(psnr)
     if known.any():
         statistic = bootstrap.mean_of(psnr[usable])
-        found["psnr"] = bootstrap.bootstrap(statistic, table.clusters[usable])
+        metrics["psnr"] = bootstrap.bootstrap(statistic, table.clusters[usable])
     else:
         left_out.append("PSNR: true images and reconstructions are not both known.")
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from klip_jax import bootstrap, metrics
+from klip_jax import bootstrap
+from klip_jax.metrics import aupr, fpr95_id_pos, fpr95_ood_pos
 from klip_jax.report.maps import TEMPLATE, Measured
 from klip_jax.report.table import Table
 
@@ -25,12 +26,12 @@ FEW = 8
 
 
 def localization(
-    found: dict[str, Any], left_out: list[str], table: Table, seen: Measured
+    metrics: dict[str, Any], left_out: list[str], table: Table, seen: Measured
 ) -> None:
-    """Enter what the maps say into `found["detectors"]`, and why not into `left_out`.
+    """Enter what the maps say into `metrics["detectors"]`, and why not into `left_out`.
 
     Args:
-      found: metrics so far; gains `localization_region`.
+      metrics: those so far; gains `localization_region`.
       left_out: sentences so far.
       table, seen: of the run.
     """
@@ -52,9 +53,9 @@ def localization(
         values = {name: v[masked] for name, v in seen.aurocs[region].items()}
         for name, value in _complete(values, key, left_out).items():
             statistics[name, key] = bootstrap.mean_of(value)
-    _compare(found, statistics, clusters)
+    _compare(metrics, statistics, clusters)
     if any(key == keys[0] for _, key in statistics):
-        found["localization_region"] = main
+        metrics["localization_region"] = main
     for group in _odd_groups(table, masked):
         some = table.groups[masked] == group
         values = {
@@ -67,19 +68,19 @@ def localization(
             for name, value in values.items()
             if np.isfinite(value).any()
         }
-        _of_group(found, group, parts, clusters[some])
+        _of_group(metrics, group, parts, clusters[some])
     mapless = [n for n in table.detectors if n not in table.with_map()]
     left_out.extend(f"Localization by {name}: it has no map." for name in mapless)
     _warn_of_few(left_out, "localization", len(set(clusters)))
 
 
 def detection(
-    found: dict[str, Any],
+    metrics: dict[str, Any],
     left_out: list[str],
     table: Table,
     usable: Bool[np.ndarray, " n"],
 ) -> None:
-    """Enter what the scores say into `found["detectors"]`, or why not; see above."""
+    """Enter what the scores say into `metrics["detectors"]`, or why not; see above."""
     sides = table.sides
     known = usable & ~sides["unknown"]
     is_ood = sides["ood"][known]
@@ -95,7 +96,7 @@ def detection(
             scores[name] = values[known]
         else:
             left_out.append(f"Detection by {name}: not every image has its score.")
-    if TEMPLATE in found["detectors"]:
+    if TEMPLATE in metrics["detectors"]:
         left_out.append(
             "Detection by the position template: it does not look at the image, so it "
             "has no score."
@@ -103,17 +104,17 @@ def detection(
     clusters, groups = table.clusters[known], table.groups[known]
     key = "detection_auroc"
     statistics = {(n, key): bootstrap.auroc_of(v, is_ood) for n, v in scores.items()}
-    _compare(found, statistics, clusters)
+    _compare(metrics, statistics, clusters)
     for group in _odd_groups(table, known):
         some = (groups == group) | ~is_ood
         statistics = {
             (n, key): bootstrap.auroc_of(v[some], is_ood[some])
             for n, v in scores.items()
         }
-        _of_group(found, group, statistics, clusters[some])
+        _of_group(metrics, group, statistics, clusters[some])
     for name, values in scores.items():
-        for metric in (metrics.aupr, metrics.fpr95_ood_pos, metrics.fpr95_id_pos):
-            found["detectors"][name][metric.__name__] = metric(values, is_ood)
+        for metric in (aupr, fpr95_ood_pos, fpr95_id_pos):
+            metrics["detectors"][name][metric.__name__] = metric(values, is_ood)
     few = min(len(set(clusters[is_ood])), len(set(clusters[~is_ood])))
     _warn_of_few(left_out, "detection", few)
 
@@ -134,25 +135,25 @@ def _complete(values, key, left_out):
     return kept
 
 
-def _compare(found, statistics, clusters):
+def _compare(metrics, statistics, clusters):
     """Enter statistics by (detector, key) and, of the others, main minus theirs."""
     if not statistics:
         return
     values = bootstrap.resampled(statistics, clusters)
     for (name, key), theirs in values.items():
-        entry, main = found["detectors"][name], (found["main"], key)
+        entry, main = metrics["detectors"][name], (metrics["main"], key)
         entry[key] = bootstrap.interval(theirs)
         question = key.removesuffix("_auroc")
-        if question in QUESTIONS and name != found["main"] and main in values:
+        if question in QUESTIONS and name != metrics["main"] and main in values:
             difference = bootstrap.interval(values[main] - theirs)
             entry[f"difference_{question}"] = difference
 
 
-def _of_group(found, group, statistics, clusters):
+def _of_group(metrics, group, statistics, clusters):
     if not statistics:
         return
     for (name, key), values in bootstrap.resampled(statistics, clusters).items():
-        groups = found["detectors"][name].setdefault("groups", {})
+        groups = metrics["detectors"][name].setdefault("groups", {})
         groups.setdefault(str(group), {})[key] = bootstrap.interval(values)
 
 

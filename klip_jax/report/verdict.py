@@ -87,20 +87,20 @@ def alarms(metrics: dict[str, Any]) -> list[str]:
 
 def misfit(metrics: dict[str, Any]) -> str:
     """Say how far the reconstructions miss the measurements, and what to check."""
-    found = metrics.get("misfit")
-    if found is None:
+    ratio = metrics.get("misfit")
+    if ratio is None:
         return ""
     sentence = (
-        f"The reconstructions miss the measurements by {found['value']:.2f} times the "
-        f"energy of the noise (median; 90 % of the images: {found['low']:.2f} to "
-        f"{found['high']:.2f}). 1 is expected where prior, operator and noise are right"
+        f"The reconstructions miss the measurements by {ratio['value']:.2f} times the "
+        f"energy of the noise (median; 90 % of the images: {ratio['low']:.2f} to "
+        f"{ratio['high']:.2f}). 1 is expected where prior, operator and noise are right"
     )
-    if found["value"] > FITS[1]:
+    if ratio["value"] > FITS[1]:
         sentence += (
             "; so much more says that the operator's geometry, noise_std or the prior "
             "is not that of these data"
         )
-    elif found["value"] < FITS[0]:
+    elif ratio["value"] < FITS[0]:
         sentence += "; so much less says that noise_std is larger than the data's noise"
     return f"{sentence}."
 

@@ -82,10 +82,10 @@ def sweep(folder, minutes: float) -> None:
     Nothing is removed while anybody is at work. What is written without a lease,
     config.json and leases themselves, stays until it is as old as a dead lease.
     """
-    found = temporaries(folder)
+    left = temporaries(folder)
     if anybody(folder, minutes):
         return
-    for path in found:
+    for path in left:
         unleased = path.parent.name == FOLDER or path.name.startswith(".config.json")
         with contextlib.suppress(FileNotFoundError):
             if not unleased or time.time() - path.stat().st_mtime > 60 * minutes:

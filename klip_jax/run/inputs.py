@@ -53,8 +53,8 @@ def checked(images: ImageSet, where: str) -> ImageSet:
     """Return the same set, whose pixels are checked whenever they are read."""
 
     def reader(index):
-        found = images.read(index)
-        x, shape = found.images, (len(index), *images.shape)
+        loaded = images.read(index)
+        x, shape = loaded.images, (len(index), *images.shape)
         if x.shape != shape:
             raise ValueError(f"{where}: images {x.shape} were read, not {shape}")
         # A comparison with NaN is False.
@@ -64,7 +64,7 @@ def checked(images: ImageSet, where: str) -> ImageSet:
                 f"{where}: image {short(images.ids[index[bad[0]]])} has pixels "
                 "that are NaN or outside [0, 1]"
             )
-        return found
+        return loaded
 
     return dataclasses.replace(images, reader=reader)
 
@@ -73,9 +73,9 @@ def of_images(images: ImageSet, seed: int) -> Inputs:
     """Return the images of a set."""
 
     def read(index):
-        found = images.read(index)
+        loaded = images.read(index)
         key = image_keys(seed, [images.ids[i] for i in index])
-        return Batch(key, found.images, None, found.eligible)
+        return Batch(key, loaded.images, None, loaded.eligible)
 
     patients = images.patients or ("",) * len(images)
     return Inputs(images.ids, images.groups, patients, read)

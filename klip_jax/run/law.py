@@ -45,10 +45,10 @@ class References(dict[str, Reference]):
 
     def p_values(self, name: str, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return p-values [n] under the model's law, and conformal ones."""
-        found = self[name]
+        reference = self[name]
         return (
-            calibration.p_value(scores, found.law),
-            calibration.conformal_p_value(scores, found.healthy),
+            calibration.p_value(scores, reference.law),
+            calibration.conformal_p_value(scores, reference.healthy),
         )
 
 
@@ -87,7 +87,7 @@ def references(job: Job, viewer: Viewer, *, progress: bool = True) -> References
 
 def failures(made: References) -> list[str]:
     """Say of which detectors a draw or a healthy image failed: they get no p-values."""
-    found = []
+    sentences = []
     for name, reference in made.items():
         for what, scores in (
             ("draws of the model", reference.law),
@@ -95,19 +95,21 @@ def failures(made: References) -> list[str]:
         ):
             bad = int(np.sum(~np.isfinite(scores)))
             if bad:
-                found.append(
+                sentences.append(
                     f"{name} has no score of {bad} of {len(scores)} {what}, so it gets "
                     "no p-values by them"
                 )
-    return found
+    return sentences
 
 
 def save(job: Job, made: References) -> None:
     """Write law.npz, to be shipped or named as calibration.law: scores without fits."""
     scores = {
-        name: np.asarray(found.law / _factor(job, name), np.float32)
-        for name, found in made.items()
-        if len(found.law) and np.isfinite(found.law).all() and not found.detector.fits
+        name: np.asarray(reference.law / _factor(job, name), np.float32)
+        for name, reference in made.items()
+        if len(reference.law)
+        and np.isfinite(reference.law).all()
+        and not reference.detector.fits
     }
     if scores:
         prints = {name: job.fingerprints[name] for name in scores}

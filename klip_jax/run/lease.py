@@ -96,13 +96,13 @@ def is_alive(path: pathlib.Path, minutes: float) -> bool:
 
 def anybody(folder, minutes: float) -> bool:
     """Return whether any worker is at work in `folder` or a folder below it."""
-    found = pathlib.Path(folder).rglob(f"{FOLDER}/*")
-    return any(is_alive(p, minutes) for p in found if not p.name.startswith("."))
+    files = pathlib.Path(folder).rglob(f"{FOLDER}/*")
+    return any(is_alive(p, minutes) for p in files if not p.name.startswith("."))
 
 
 def _generations(claims, name):
-    found = (p for p in claims.glob(f"{name}.*") if p.suffix[1:].isdigit())
-    return sorted(found, key=lambda p: int(p.suffix[1:]))
+    files = (p for p in claims.glob(f"{name}.*") if p.suffix[1:].isdigit())
+    return sorted(files, key=lambda p: int(p.suffix[1:]))
 
 
 def _make(path):

@@ -14,13 +14,13 @@ from klip_jax.spelling import short
 
 def image_sets(settings) -> dict[str, ImageSet]:
     """Build the images to look at, unless they were measured, and the healthy ones."""
-    found = {}
+    sets = {}
     if not settings["data"].get("measurements"):
-        found["data"] = _image_set("data", settings["data"])
+        sets["data"] = _image_set("data", settings["data"])
     healthy = settings["calibration"]["healthy"]
     if healthy is not None:
-        found["calibration.healthy"] = _image_set("calibration.healthy", healthy)
-    return found
+        sets["calibration.healthy"] = _image_set("calibration.healthy", healthy)
+    return sets
 
 
 def _image_set(where, data) -> ImageSet:

@@ -18,9 +18,9 @@ from klip_jax.rooms import PACKAGE
 def versions() -> dict[str, str]:
     """Return what the run is made with."""
     names = ("jax", "jaxlib", "flax", "numpy")
-    found = {name: importlib.metadata.version(name) for name in names}
+    installed = {name: importlib.metadata.version(name) for name in names}
     device = jax.devices()[0]
-    return found | {
+    return installed | {
         "klip_jax": klip_jax.__version__,
         "python": platform.python_version(),
         "device": f"{jax.device_count()} x {device.device_kind}",

@@ -76,13 +76,13 @@ def detectors(chosen: Any, known: Mapping[str, Any] | None = None) -> dict[str, 
       ValueError: if a name is unknown, unsafe or given twice, or none is left.
     """
     if isinstance(chosen, str):
-        found: dict[str, dict] = {}
+        by_name: dict[str, dict] = {}
         for word in filter(None, map(str.strip, chosen.split(","))):
             for name, settings in _meant(word, known or {}).items():
-                if name in found:
+                if name in by_name:
                     raise ValueError(f"detectors: there are two of the name {name!r}")
-                found[name] = settings
-        chosen = found
+                by_name[name] = settings
+        chosen = by_name
     if not isinstance(chosen, Mapping) or not chosen:
         raise ValueError(
             f"detectors={short(chosen)}: give at least one, as in "
