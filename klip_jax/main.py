@@ -126,8 +126,8 @@ def _parse():
     if not named:
         sys.argv.insert(1, f"--config={_DEFAULT}")
     elif "=" in named[0]:
-        found = _find_config(named[0].split("=", 1)[1])
-        sys.argv[sys.argv.index(named[0])] = f"--config={found}"
+        file = _find_config(named[0].split("=", 1)[1])
+        sys.argv[sys.argv.index(named[0])] = f"--config={file}"
     try:
         extra = FLAGS(sys.argv)[1:]
     except (AttributeError, KeyError) as error:
@@ -270,14 +270,10 @@ def _report(folder) -> int:
             print(f"report: {page}")
         else:
             print(f"report: another worker is writing it in {folder}")
-    failed = detect.failed(store)
-    for name, images in failed.items():
-        print(
-            f"klip_jax: {name} has no score of {len(images)} images, "
-            f"{images[0]!r} the first",
-            file=sys.stderr,
-        )
-    return 1 if failed else 0
+    failures = detect.failures(store)
+    for line in failures:
+        print(f"klip_jax: {line}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _duration(seconds: float) -> str:

@@ -296,7 +296,8 @@ def test_images_that_fail_are_counted(start, tmp_path):
     process = start(config, "--config.detectors=klip", "--workdir=run")
     _, err = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert "klip_jax: klip has no score of 1 images, 'y_0001' the first" in err
+    assert "klip_jax: klip has no finite score and map of 1 of 3 images" in err
+    assert "'y_0001' the first; it broke in the posterior, from step 0 on" in err
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from klip_jax.report.canvas import DPI, INK, QUIET, png
-from klip_jax.report.text import name_of, p_text, plain, plus_minus
+from klip_jax.report.text import name_of, p_text, plain, plus_minus, where_it_broke
 
 OUTLINE, DARK_OUTLINE = "#00d5c8", "#00897f"
 # In inches: a panel's width, about; space between; above, below; bar with numbers.
@@ -175,8 +175,8 @@ def _heading(figure, size, shown):
     score = f"score {plus_minus(shown.score, shown.stderr)}"
     if np.isfinite(shown.p_value):
         score += f"    p {p_text(shown.p_value)}"
-    if shown.first_bad_step >= 0:
-        score += f"    not finite from step {shown.first_bad_step}"
+    if broke := where_it_broke(shown.score, shown.first_bad_step):
+        score += f"    {broke}"
     figure.text(1, line, score, ha="right", **style)
 
 

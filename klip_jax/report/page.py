@@ -83,8 +83,8 @@ def score_rows(
     lines = []
     for i in rows:
         score = text.plus_minus(columns["score"][i], columns["stderr"][i])
-        if table.first_bad_step[i] >= 0:
-            score += f", not finite from step {table.first_bad_step[i]}"
+        if broke := text.where_it_broke(columns["score"][i], table.first_bad_step[i]):
+            score += f", {broke}"
         p = columns["p_value"][i]
         lines.append(
             {
@@ -123,7 +123,7 @@ def _tiles(metrics) -> list[dict[str, str]]:
     main = metrics["detectors"][metrics["main"]]
     region = REGIONS.get(metrics.get("localization_region", ""), "")
     over = f"mean over images, blocks in {region}"
-    found = [
+    tiles = [
         ("Localization AUROC", main.get("localization_auroc"), over, 2),
         (
             "Detection AUROC",
@@ -136,7 +136,7 @@ def _tiles(metrics) -> list[dict[str, str]]:
     return [
         {"name": name, "note": note}
         | {key: text.number(values[key], places) for key in ("value", "low", "high")}
-        for name, values, note, places in found
+        for name, values, note, places in tiles
         if values
     ]
 
@@ -183,11 +183,11 @@ def _groups(metrics) -> list[dict[str, Any]]:
         key, rows = f"{question}_auroc", []
         groups = sorted(names, key=natural)
         for name, entry in entries.items():
-            found = [entry.get("groups", {}).get(g, {}).get(key) for g in groups]
-            if any(found):
+            values = [entry.get("groups", {}).get(g, {}).get(key) for g in groups]
+            if any(values):
                 # Of the others the value alone, so that the table can be read.
                 write = text.interval if name == metrics["main"] else _value
-                cells = [write(f) if f else "" for f in found]
+                cells = [write(f) if f else "" for f in values]
                 kind = "ours" if name == metrics["main"] else ""
                 rows.append({"kind": kind, "cells": [text.name_of(name), *cells]})
         if rows:
@@ -247,8 +247,8 @@ def _pixels(pixel) -> dict[str, str]:
     }
 
 
-def _value(found) -> str:
-    return text.number(found["value"])
+def _value(estimate) -> str:
+    return text.number(estimate["value"])
 
 
 def _places(value, places) -> str:

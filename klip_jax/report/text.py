@@ -10,9 +10,9 @@ def name_of(detector: str) -> str:
     return detector.replace("_", " ")
 
 
-def interval(found: dict[str, float], places: int = 2) -> str:
+def interval(estimate: dict[str, float], places: int = 2) -> str:
     """Return "0.93 [0.88, 0.97]" of {"value", "low", "high"}."""
-    value, low, high = (number(found[k], places) for k in ("value", "low", "high"))
+    value, low, high = (number(estimate[k], places) for k in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 
@@ -32,6 +32,13 @@ def plus_minus(value: float, error: float) -> str:
 def p_text(p: float) -> str:
     """Return "= 0.036" or "< 0.001"."""
     return f"= {p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def where_it_broke(score: float, first_bad_step: int) -> str:
+    """Return "not finite from step 3", or where else; "" if nothing broke."""
+    if first_bad_step >= 0:
+        return f"not finite from step {first_bad_step}"
+    return "" if np.isfinite(score) else "not finite in the detector"
 
 
 def plain(text: str, longest: int = 40) -> str:

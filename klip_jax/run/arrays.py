@@ -4,6 +4,7 @@ A chunk is one file, written whole by zarr and flushed here; it carries a checks
 that a broken one is noticed when it is read.
 """
 
+import contextlib
 import functools
 import json
 import pathlib
@@ -105,6 +106,7 @@ def short(error: Exception) -> str:
 
 
 def _open(root, name, shape, dtype, chunk_size):
+    # Another worker may be first at any time, with the group or with the array.
     path = root / name
     make = functools.partial(
         zarr.create_array,
@@ -120,10 +122,11 @@ def _open(root, name, shape, dtype, chunk_size):
     )
     try:
         if not (path / "zarr.json").is_file():
-            zarr.open_group(root, mode="a")
+            with contextlib.suppress(zarr.errors.ContainsGroupError):
+                zarr.open_group(root, mode="a")
             return make()
     except zarr.errors.ContainsArrayError:
-        pass  # another worker was first
+        pass
     return zarr.open_array(path, mode="r+")
 
 

@@ -118,7 +118,7 @@ def _cut(views: Views, count: int) -> Views:
 
 def _arrays(parts: Sequence[Views], context: Context) -> dict[str, np.ndarray]:
     """Return the arrays of a chunk by their names in the store."""
-    found: dict[str, list[Any]] = {}
+    pieces: dict[str, list[Any]] = {}
     for views in parts:
         named: dict[str, Any] = {
             f"reconstruction/{k}": v for k, v in views.picture.items()
@@ -131,8 +131,16 @@ def _arrays(parts: Sequence[Views], context: Context) -> dict[str, np.ndarray]:
                 leaves = enumerate(jax.tree.leaves(seen.looked))
                 named |= {f"{name}/looked/{i}": leaf for i, leaf in leaves}
         for key, array in named.items():
-            found.setdefault(key, []).append(array)
-    return {key: np.concatenate(arrays) for key, arrays in found.items()}
+            pieces.setdefault(key, []).append(array)
+    return {key: np.concatenate(arrays) for key, arrays in pieces.items()}
+
+
+def _is_finite(detection) -> np.ndarray:
+    """Return of which images [n] score and map are finite."""
+    finite = np.isfinite(detection.score)
+    if detection.heatmap is not None:
+        finite = finite & np.isfinite(detection.heatmap).all((1, 2))
+    return finite
 
 
 def _rows(inputs, index, parts, name, calls, context) -> Mapping[str, Any]:
@@ -142,10 +150,13 @@ def _rows(inputs, index, parts, name, calls, context) -> Mapping[str, Any]:
     sizes = [len(views.misfit) for views in parts]
     score = stderr = np.full(count, np.nan)
     if seen[0].detection is not None:
+        whole = np.concatenate([_is_finite(s.detection) for s in seen])
         score, stderr = (
             np.concatenate([np.float64(getattr(s.detection, field)) for s in seen])
             for field in ("score", "stderr")
         )
+        # Whatever broke, score or map, is told by a score of NaN; the map stays.
+        score, stderr = (np.where(whole, a, np.nan) for a in (score, stderr))
     p_value, p_conformal = context.p_values(name, score)
     return {
         "index": index,

@@ -13,6 +13,7 @@ from klip_jax.run.job import Job
 from klip_jax.run.law import References
 from klip_jax.run.look import Viewer
 from klip_jax.run.store import Store
+from klip_jax.spelling import short
 from klip_jax.types import Detector
 
 
@@ -32,7 +33,7 @@ def detect(
     """
     store, run = Store(job.folder), job.settings["run"]
     context = chunks.Context(
-        {name: found.detector for name, found in references.items()},
+        {name: reference.detector for name, reference in references.items()},
         frozenset(references),
         run["images_at_once"],
         run["lease_minutes"],
@@ -48,16 +49,31 @@ def images_to_do(job: Job) -> int:
     return len(job.inputs) - chunks.images_done(Store(job.folder), len(job.inputs))
 
 
-def failed(store: Store) -> dict[str, list[str]]:
-    """Return {detector: names of the images that it gave no finite score}."""
-    columns = store.scores(["detector", "image_id", "score"])
-    bad = ~np.isfinite(columns["score"])
-    found: dict[str, list[str]] = {}
-    for name, image in zip(
-        columns["detector"][bad], columns["image_id"][bad], strict=True
-    ):
-        found.setdefault(name, []).append(image)
-    return found
+def failures(store: Store) -> list[str]:
+    """Say of which images a detector has no finite score and map, and where it broke.
+
+    Returns:
+      A sentence a detector and place: in the posterior, at its first bad step, or in
+      the detector itself.
+    """
+    names = ("detector", "image_id", "score", "first_bad_step")
+    columns = store.scores(names)
+    broken, sentences = ~np.isfinite(columns["score"]), []
+    for name in dict.fromkeys(columns["detector"]):
+        own = columns["detector"] == name
+        for in_posterior in (True, False):
+            step = columns["first_bad_step"]
+            bad = np.flatnonzero(own & broken & ((step >= 0) == in_posterior))
+            if bad.size:
+                where = "in the detector itself"
+                if in_posterior:
+                    where = f"in the posterior, from step {step[bad].min()} on"
+                sentences.append(
+                    f"{name} has no finite score and map of {len(bad)} of {own.sum()} "
+                    f"images, {short(columns['image_id'][bad[0]])} the first; it broke "
+                    f"{where}"
+                )
+    return sentences
 
 
 def network_calls(job: Job, detectors: Mapping[str, Detector]) -> int:

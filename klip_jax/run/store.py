@@ -36,7 +36,10 @@ SCHEMA = pa.schema(
         ("group", pa.string()),  # "id", "" if unknown, else an anomaly
         ("patient", pa.string()),  # "" if unknown
         ("detector", pa.string()),  # its name in the config
-        ("score", pa.float64()),  # bigger is more out-of-distribution
+        (
+            "score",
+            pa.float64(),
+        ),  # bigger is odder; NaN if it or its map is not finite
         ("stderr", pa.float64()),  # NaN where the detector has none
         ("p_value", pa.float64()),  # under the model's law
         ("p_conformal", pa.float64()),  # under the healthy images
@@ -66,10 +69,10 @@ def read_config(folder) -> dict:
         raise ValueError(
             f"{path}: not whole ({short(error)}); give another --workdir"
         ) from None
-    found = meta.get("format", 1) if isinstance(meta, dict) else None
-    if found != FORMAT:
+    version = meta.get("format", 1) if isinstance(meta, dict) else None
+    if version != FORMAT:
         raise ValueError(
-            f"{folder}: made by another klip_jax (format {found!r:.20}, this "
+            f"{folder}: made by another klip_jax (format {version!r:.20}, this "
             f"one has {FORMAT}); give another --workdir"
         )
     for name, kind in (("digest", str), ("chunk", int), ("settings", dict)):
@@ -124,8 +127,8 @@ class Store:
     def chunks_done(self) -> list[int]:
         """Return the numbers of the chunks that are finished, ascending."""
         names = (path.name for path in (self.folder / "scores").glob("part-*.parquet"))
-        found = (re.fullmatch(r"part-(\d{5,})\.parquet", name) for name in names)
-        return sorted(int(match[1]) for match in found if match)
+        matches = (re.fullmatch(r"part-(\d{5,})\.parquet", name) for name in names)
+        return sorted(int(match[1]) for match in matches if match)
 
     def is_done(self, chunk: int) -> bool:
         """Return whether `chunk` is finished."""
@@ -233,10 +236,10 @@ class Store:
             raise ValueError(_broken(path, "it lacks rows"))
         for name, (dimensions, size) in arrays.items():
             file = chunk_file(self.folder / "maps.zarr", name, chunk, dimensions)
-            found = file.stat().st_size if file.is_file() else 0
-            if found != size:
+            on_disk = file.stat().st_size if file.is_file() else 0
+            if on_disk != size:
                 raise ValueError(
-                    f"{file}: {found} bytes, {size} were written; delete {path} and "
+                    f"{file}: {on_disk} bytes, {size} were written; delete {path} and "
                     "run again, that chunk is made anew and the others stay"
                 )
 

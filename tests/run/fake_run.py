@@ -99,6 +99,26 @@ class Hollow(Misfit):
         return Detection(looked.mean() * jnp.nan, looked.mean(), looked)
 
 
+@struct.dataclass
+class Breaks(Brightness):
+    """Not finite where the picture is bright.
+
+    Attributes:
+      what: breaks, "score", "map", or "infinite" for the score.
+    """
+
+    what: str = struct.field(pytree_node=False, default="score")
+
+    def judge(self, looked):
+        said = super().judge(looked)
+        bad, first = said.score > 11.0, said.heatmap[:1]
+        if self.what == "map":
+            spoiled = said.heatmap.at[:1].set(jnp.where(bad, jnp.nan, first))
+            return said._replace(heatmap=spoiled)
+        value = jnp.inf if self.what == "infinite" else jnp.nan
+        return said._replace(score=jnp.where(bad, value, said.score))
+
+
 @flax.struct.dataclass
 class OfFlax(Brightness):
     """With what jax takes for another's program."""

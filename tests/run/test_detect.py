@@ -116,7 +116,7 @@ def test_every_image_and_detector_has_a_row(straight):
         store.array("bright/heatmap")[:], mean[..., 0], rtol=1e-5, atol=1e-6
     )
     assert detect.images_to_do(made) == 0 and law.draws_to_do(made) == 0
-    assert detect.failed(store) == {}
+    assert detect.failures(store) == []
 
 
 def test_a_detector_sees_the_posterior_of_the_image_s_own_noise(straight):
@@ -344,9 +344,37 @@ def test_an_image_that_fails_says_so(tmp_path):
     assert (found["first_bad_step"][bad] == 0).all()
     assert np.isnan(found["p_value"][bad]).all()
     assert np.isfinite(found["p_value"][~bad]).all()
-    assert detect.failed(store) == {
-        name: ["y_0001"] for name in ("bright", "distance", "misfit")
+    assert detect.failures(store) == [
+        f"{name} has no finite score and map of 1 of 3 images, 'y_0001' the first; it "
+        "broke in the posterior, from step 0 on"
+        for name in ("bright", "distance", "misfit")
+    ]
+
+
+@pytest.mark.parametrize("what", ["score", "map", "infinite"])
+def test_a_detector_that_breaks_at_one_image_spoils_no_other(straight, tmp_path, what):
+    _, _, whole = straight
+    detectors = {
+        "bright": dict(name="fake_run:Brightness"),
+        "breaks": dict(name="fake_run:Breaks", what=what),
     }
+    _, references, store = run(fake_run.settings(detectors=detectors), tmp_path)
+    assert np.isfinite(references["breaks"].law).all()
+    rows, expected = store.scores(), whole.scores()
+    own, plain = (rows["detector"] == name for name in ("breaks", "bright"))
+    bad = rows["score"][own] != rows["score"][plain]
+    # The lesions are the brighter ones; images and posteriors are fine.
+    assert bad.tolist() == [False, True] * 5
+    assert (rows["first_bad_step"] == -1).all()
+    for column in ("score", "p_value"):
+        assert np.isnan(rows[column][own][bad]).all()
+        same = expected[column][expected["detector"] == "bright"]
+        np.testing.assert_array_equal(rows[column][own][~bad], same[~bad])
+        np.testing.assert_array_equal(rows[column][plain], same)
+    assert detect.failures(store) == [
+        "breaks has no finite score and map of 5 of 10 images, 'image 1/ü' the first; "
+        "it broke in the detector itself"
+    ]
 
 
 def test_a_law_of_nan_makes_nothing_significant(tmp_path):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import zarr
 
 from klip_jax.run.store import COLUMNS, FORMAT, Store, create, read_config
 
@@ -74,6 +75,27 @@ def test_names_of_any_kind(tmp_path):
     store, names = Store(tmp_path), ["ä ö(1).png", "病人/2", "=1+1", "a'b\"c"]
     store.write_chunk(0, rows(np.arange(4)) | dict(image_id=np.repeat(names, 2)), {}, 4)
     assert store.scores(["image_id"])["image_id"][::2].tolist() == names
+
+
+@pytest.mark.parametrize(
+    ("made", "error"),
+    [
+        ("open_group", zarr.errors.ContainsGroupError),
+        ("create_array", zarr.errors.ContainsArrayError),
+    ],
+)
+def test_another_worker_is_first_with_the_arrays(tmp_path, monkeypatch, made, error):
+    make = getattr(zarr, made)
+
+    def too_late(*args, **settings):
+        make(*args, **settings)  # by the other, after both saw that there was none
+        raise error("there is one")
+
+    monkeypatch.setattr(zarr, made, too_late)
+    create(tmp_path, META)
+    store = Store(tmp_path)
+    write(store, 0)
+    np.testing.assert_array_equal(store.array("a/heatmap")[:4, 0, 0], np.arange(4))
 
 
 def test_a_workdir_is_made_once(tmp_path):
