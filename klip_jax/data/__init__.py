@@ -1,1 +1,1 @@
-"""Readers of image sets, npz files and folders; training images changed on the fly."""
+"""Readers of image sets, and noise; training images changed on the fly."""

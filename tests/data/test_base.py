@@ -17,15 +17,15 @@ def make(**changes):
 
 
 def test_a_set_in_memory():
-    found = make()
-    assert len(found) == 5 and found.shape == (4, 3, 1) and found.regions == ("masks",)
-    some = found.read([3, 0, 3])
+    made = make()
+    assert len(made) == 5 and made.shape == (4, 3, 1) and made.regions == ("masks",)
+    some = made.read([3, 0, 3])
     np.testing.assert_array_equal(some.images, PIXELS[[3, 0, 3]])
     np.testing.assert_array_equal(some.masks, MASKS[[3, 0, 3]])
     assert some.eligible is None and some.body is None
-    np.testing.assert_array_equal(found.images, PIXELS)
-    np.testing.assert_array_equal(found.masks, MASKS)
-    assert found.eligible is None and found.body is None
+    np.testing.assert_array_equal(made.images, PIXELS)
+    np.testing.assert_array_equal(made.masks, MASKS)
+    assert made.eligible is None and made.body is None
 
 
 def test_a_part_of_a_part():
@@ -43,13 +43,13 @@ def test_nothing_is_read_before_it_is_asked_for():
         asked.append(list(index))
         return Images(PIXELS[index])
 
-    found = ImageSet(IDS, ("id",) * 5, (4, 3, 1), reader)
-    found = join([found.take([0, 1]), found.take([4, 2])])
+    made = ImageSet(IDS, ("id",) * 5, (4, 3, 1), reader)
+    made = join([made.take([0, 1]), made.take([4, 2])])
     assert asked == []
-    np.testing.assert_array_equal(found.read([3, 0]).images, PIXELS[[2, 0]])
+    np.testing.assert_array_equal(made.read([3, 0]).images, PIXELS[[2, 0]])
     assert sorted(asked) == [[0], [2]]
     asked.clear()
-    assert found.images is found.images and len(asked) == 2  # once, of each part
+    assert made.images is made.images and len(asked) == 2  # once, of each part
 
 
 def test_the_digest_is_of_every_pixel_and_name():

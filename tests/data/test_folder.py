@@ -30,39 +30,39 @@ def grouped(tmp_path):
 
 def load(root, **settings):
     """Read a set and all of its images."""
-    found = folder.load(folder="set", root=str(root), **settings)
-    assert found.images.shape == (len(found), *found.shape)
-    return found
+    loaded = folder.load(folder="set", root=str(root), **settings)
+    assert loaded.images.shape == (len(loaded), *loaded.shape)
+    return loaded
 
 
 def test_groups_in_natural_order_with_what_is_known(grouped):
-    found = load(grouped, groups=("id", "ood"))
-    assert found.images.shape == (15, 6, 5, 1) and found.images.dtype == np.float32
-    np.testing.assert_allclose(found.images[:12, ..., 0], GREYS / 255, rtol=1e-6)
-    np.testing.assert_allclose(found.images[12:, ..., 0], 1 - GREYS[:3] / 255, 1e-5)
-    assert found.ids[9:13] == ("id_9", "id_10", "id_11", "ood_0")
-    assert found.groups == ("id",) * 12 + ("ood",) * 3
-    np.testing.assert_array_equal(found.masks[12:], GREYS[:3] > 127)
-    np.testing.assert_array_equal(found.eligible[:12], GREYS > 99)
+    loaded = load(grouped, groups=("id", "ood"))
+    assert loaded.images.shape == (15, 6, 5, 1) and loaded.images.dtype == np.float32
+    np.testing.assert_allclose(loaded.images[:12, ..., 0], GREYS / 255, rtol=1e-6)
+    np.testing.assert_allclose(loaded.images[12:, ..., 0], 1 - GREYS[:3] / 255, 1e-5)
+    assert loaded.ids[9:13] == ("id_9", "id_10", "id_11", "ood_0")
+    assert loaded.groups == ("id",) * 12 + ("ood",) * 3
+    np.testing.assert_array_equal(loaded.masks[12:], GREYS[:3] > 127)
+    np.testing.assert_array_equal(loaded.eligible[:12], GREYS > 99)
     # Nobody knows the body; where only some know a region, it is open to the others.
-    assert found.body is None and found.regions == ("masks", "eligible")
-    assert not found.masks[:12].any() and found.eligible[12:].all()
-    assert found.patients == found.ids
+    assert loaded.body is None and loaded.regions == ("masks", "eligible")
+    assert not loaded.masks[:12].any() and loaded.eligible[12:].all()
+    assert loaded.patients == loaded.ids
 
 
 def test_first_images_of_each_group(grouped):
-    found = load(grouped, groups=("ood", "id"), per_group=2)
-    assert found.ids == ("ood_0", "ood_1", "id_0", "id_1")
-    assert len(found.masks) == 4
+    loaded = load(grouped, groups=("ood", "id"), per_group=2)
+    assert loaded.ids == ("ood_0", "ood_1", "id_0", "id_1")
+    assert len(loaded.masks) == 4
 
 
 def test_a_plain_folder_is_of_unknown_group(tmp_path):
     for name in ("b10.png", "b9.PNG", ".hidden.png"):
         write(tmp_path / "set" / name, GREYS[0])
     (tmp_path / "set/notes.txt").write_text("not an image")
-    found = load(tmp_path)
-    assert found.ids == ("b9", "b10") and found.groups == ("", "")
-    assert found.masks is found.eligible is found.body is found.patients is None
+    loaded = load(tmp_path)
+    assert loaded.ids == ("b9", "b10") and loaded.groups == ("", "")
+    assert loaded.masks is loaded.eligible is loaded.body is loaded.patients is None
 
 
 def test_sixteen_bits_and_rgb(tmp_path):
@@ -71,10 +71,10 @@ def test_sixteen_bits_and_rgb(tmp_path):
     for i in range(2):
         write(tmp_path / f"set/deep/{i}.png", deep[i])
         write(tmp_path / f"set/colour/{i}.png", colour[i])
-    found = load(tmp_path, groups=("deep",), scale=65535.0)
-    np.testing.assert_allclose(found.images[..., 0], deep / 65535, rtol=1e-6)
-    found = load(tmp_path, groups=("colour",))
-    np.testing.assert_allclose(found.images, colour / 255, rtol=1e-6)
+    loaded = load(tmp_path, groups=("deep",), scale=65535.0)
+    np.testing.assert_allclose(loaded.images[..., 0], deep / 65535, rtol=1e-6)
+    loaded = load(tmp_path, groups=("colour",))
+    np.testing.assert_allclose(loaded.images, colour / 255, rtol=1e-6)
     with pytest.raises(ValueError, match=r"data.offset and data.scale"):
         load(tmp_path, groups=("deep",))
 
@@ -193,14 +193,14 @@ def test_more_files_than_there_are_is_said(grouped):
 
 
 def test_files_are_read_when_asked_for(grouped):
-    found = folder.load(folder="set", root=str(grouped), groups=("id", "ood"))
+    loaded = folder.load(folder="set", root=str(grouped), groups=("id", "ood"))
     path = grouped / "set/id/7.png"
     whole = path.read_bytes()
     path.write_bytes(whole[:60])
-    np.testing.assert_allclose(found.read([13]).images[0, ..., 0], 1 - GREYS[1] / 255)
+    np.testing.assert_allclose(loaded.read([13]).images[0, ..., 0], 1 - GREYS[1] / 255)
     with pytest.raises(ValueError, match=r"id/7\.png: not a whole PNG"):
-        found.digest()
+        loaded.digest()
     write(path, GREYS[7])
-    digest = found.digest()
+    digest = loaded.digest()
     write(path, GREYS[8])
-    assert found.digest() != digest
+    assert loaded.digest() != digest

@@ -34,7 +34,7 @@ def test_labels_follow_their_images():
 def test_labelled_images_are_drawn_in_pairs():
     source = labelled_source(PIXELS, (3, 0, 1, 7))
     keys = jax.random.split(jax.random.key(0), 40)
-    drawn = jax.vmap(source.draw, (None, 0))(source.arrays, keys)
+    drawn = jax.jit(jax.vmap(source.draw, (None, 0)))(source.arrays, keys)
     images, labels = map(np.asarray, drawn)
     assert labels.dtype == np.int32 and set(labels.tolist()) == {0, 1, 3, 7}
     for image, label in zip(images, labels, strict=True):

@@ -15,11 +15,11 @@ def images(group, count=60, **settings):
 
 
 def test_names_groups_and_labels():
-    found = noise.load(groups=("smooth", "blobs"), per_group=2, shape=(8, 6, 1))
-    assert found.ids == ("smooth_00000", "smooth_00001", "blobs_00000", "blobs_00001")
-    assert found.groups == ("smooth",) * 2 + ("blobs",) * 2
-    assert found.labels == (-1,) * 4 and found.regions == ()
-    assert found.shape == (8, 6, 1) and found.images.shape == (4, 8, 6, 1)
+    made = noise.load(groups=("smooth", "blobs"), per_group=2, shape=(8, 6, 1))
+    assert made.ids == ("smooth_00000", "smooth_00001", "blobs_00000", "blobs_00001")
+    assert made.groups == ("smooth",) * 2 + ("blobs",) * 2
+    assert made.labels == (-1,) * 4 and made.regions == ()
+    assert made.shape == (8, 6, 1) and made.images.shape == (4, 8, 6, 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -22,25 +22,25 @@ def plain(tmp_path):
 
 def test_groups_with_what_is_known(grouped):
     root = str(grouped.parent)
-    found = npz.load(file="data.npz", root=root, groups=("lesion", "id"), per_group=4)
+    loaded = npz.load(file="data.npz", root=root, groups=("lesion", "id"), per_group=4)
     with np.load(grouped) as data:
         expected = np.concatenate([data["lesion_images"][:4], data["id_images"][:4]])
-        np.testing.assert_allclose(found.images[..., 0], expected / 255, rtol=1e-6)
-        np.testing.assert_array_equal(found.masks[:4], data["lesion_masks"][:4] > 0)
-        np.testing.assert_array_equal(found.eligible[4:], data["id_eligible"][:4] > 0)
-    assert found.images.dtype == np.float32 and found.masks.dtype == bool
-    assert found.ids[3:5] == ("lesion_0003", "id_0000")
-    assert found.groups == ("lesion",) * 4 + ("id",) * 4
-    assert found.patients == ("100", "100", "101", "101", "0", "0", "1", "1")
+        np.testing.assert_allclose(loaded.images[..., 0], expected / 255, rtol=1e-6)
+        np.testing.assert_array_equal(loaded.masks[:4], data["lesion_masks"][:4] > 0)
+        np.testing.assert_array_equal(loaded.eligible[4:], data["id_eligible"][:4] > 0)
+    assert loaded.images.dtype == np.float32 and loaded.masks.dtype == bool
+    assert loaded.ids[3:5] == ("lesion_0003", "id_0000")
+    assert loaded.groups == ("lesion",) * 4 + ("id",) * 4
+    assert loaded.patients == ("100", "100", "101", "101", "0", "0", "1", "1")
     # No masks were given for the healthy.
-    assert found.masks.shape == (8, 4 * 4, 16) and not found.masks[4:].any()
+    assert loaded.masks.shape == (8, 4 * 4, 16) and not loaded.masks[4:].any()
 
 
 def test_one_array_of_images_and_its_splits(plain):
     root, images = plain
-    found = npz.load(file="p.npz", root=str(root), offset=50, scale=205)
-    np.testing.assert_allclose(found.images[..., 0], (images - 50.0) / 205, atol=1e-6)
-    assert found.groups == ("id",) * 5 and found.masks is None
+    loaded = npz.load(file="p.npz", root=str(root), offset=50, scale=205)
+    np.testing.assert_allclose(loaded.images[..., 0], (images - 50.0) / 205, atol=1e-6)
+    assert loaded.groups == ("id",) * 5 and loaded.masks is None
     test = npz.load(file="p.npz", root=str(root), split="test", per_group=2)
     np.testing.assert_allclose(test.images[..., 0], images[[1, 3]] / 255, rtol=1e-6)
     assert test.ids == ("p_00001", "p_00003") and test.patients == ("0", "1")
@@ -72,12 +72,12 @@ def test_healthy_images_and_their_body(tmp_path):
     split = np.array([0, 0, 0, 1])
     np.savez(tmp_path / "b.npz", images=images, tumour=area, split=split)
     settings = dict(file="b.npz", root=str(tmp_path), healthy="tumour", inside=0.5)
-    found = npz.load(**settings, split="train")
-    assert found.ids == ("b_00000", "b_00002")
+    loaded = npz.load(**settings, split="train")
+    assert loaded.ids == ("b_00000", "b_00002")
     expected = np.zeros((8, 8), bool)
     expected[2:6, 2:6] = True
-    np.testing.assert_array_equal(found.body, [expected, expected])
-    np.testing.assert_array_equal(found.eligible, found.body)
+    np.testing.assert_array_equal(loaded.body, [expected, expected])
+    np.testing.assert_array_equal(loaded.eligible, loaded.body)
     with pytest.raises(ValueError, match=r"no array 'tumor'; it has .*'tumour'"):
         npz.load(**settings | dict(healthy="tumor"))
     with pytest.raises(ValueError, match=r"data\.healthy='tumour' is for `images`"):
@@ -91,13 +91,13 @@ def test_an_oval_is_the_body_of_aligned_images(tmp_path):
     np.savez(tmp_path / "o.npz", images=images, masks=masks)
     settings = dict(file="o.npz", root=str(tmp_path))
     assert npz.load(**settings).eligible is None
-    found = npz.load(**settings, oval=(0.5, 0.4, 0.25, 0.4))
-    np.testing.assert_array_equal(found.masks, masks > 0)
+    loaded = npz.load(**settings, oval=(0.5, 0.4, 0.25, 0.4))
+    np.testing.assert_array_equal(loaded.masks, masks > 0)
     # Half axes of 5 rows and 4 columns around (10, 4) in units of pixels.
-    assert found.body.sum(1).max() == 10 and found.body.sum(2).max() == 8
-    assert found.body[0, 5, 3:5].all() and not found.body[0, 4].any()
-    assert abs(found.body[0].sum() - np.pi * 5 * 4) < 4
-    np.testing.assert_array_equal(found.eligible, found.body)
+    assert loaded.body.sum(1).max() == 10 and loaded.body.sum(2).max() == 8
+    assert loaded.body[0, 5, 3:5].all() and not loaded.body[0, 4].any()
+    assert abs(loaded.body[0].sum() - np.pi * 5 * 4) < 4
+    np.testing.assert_array_equal(loaded.eligible, loaded.body)
     for oval in ((0.5, 0.4, 0.25), (0.5, 0.4, 0.0, 0.4)):
         with pytest.raises(ValueError, match=r"data\.oval=.*give centre and half axes"):
             npz.load(**settings, oval=oval)
@@ -110,8 +110,8 @@ def test_a_part_is_held_out_by_patient(tmp_path):
     np.savez(tmp_path / "q.npz", images=images)
 
     def load(part, file="p.npz", **settings):
-        found = npz.load(file=file, root=str(tmp_path), part=part, **settings)
-        return found.ids if found.patients is None else found.patients
+        loaded = npz.load(file=file, root=str(tmp_path), part=part, **settings)
+        return loaded.ids if loaded.patients is None else loaded.patients
 
     assert load((0, 0.5)) == ("b",) * 3 + ("a",) * 5
     assert load((0.5, 1), split="train") == ("c", "d")
@@ -134,8 +134,8 @@ def test_the_root_may_be_in_the_environment(plain, monkeypatch):
 def test_colour_and_floats_pass(tmp_path):
     images = RNG.uniform(size=(3, 4, 5, 3))
     np.savez(tmp_path / "c.npz", images=images)
-    found = npz.load(file="c.npz", root=str(tmp_path), scale=1.0)
-    np.testing.assert_allclose(found.images, images, rtol=1e-6)
+    loaded = npz.load(file="c.npz", root=str(tmp_path), scale=1.0)
+    np.testing.assert_allclose(loaded.images, images, rtol=1e-6)
 
 
 def test_rounding_below_the_range_is_clipped_and_more_is_not(tmp_path):
@@ -227,44 +227,14 @@ def test_the_real_slices_can_be_read(shared_data):
     root = str(shared_data / "data")
     groups = ("id", "lesion_mid")
     greys = dict(root=root, offset=50.0, scale=205.0, per_group=3)
-    found = npz.load(file="abdomen_ood_64.npz", groups=groups, **greys)
-    assert found.images.shape == (6, 64, 64, 1)
-    assert found.masks[3:].any((1, 2)).all() and not found.masks[:3].any()
+    loaded = npz.load(file="abdomen_ood_64.npz", groups=groups, **greys)
+    assert loaded.images.shape == (6, 64, 64, 1)
+    assert loaded.masks[3:].any((1, 2)).all() and not loaded.masks[:3].any()
     # A lesion was put where one could have been.
-    for mask, eligible in zip(found.masks[3:], found.eligible[3:], strict=True):
+    for mask, eligible in zip(loaded.masks[3:], loaded.eligible[3:], strict=True):
         assert (mask & eligible).any()
     train = npz.load(file="abdomen_ct_64.npz", split="train", **greys)
     assert train.images.shape == (3, 64, 64, 1)
-
-
-def test_groups_from_different_files(tmp_path):
-    own = RNG.integers(0, 256, (6, 4, 4), dtype=np.uint8)
-    far = np.repeat(np.arange(9, dtype=np.uint8), 16).reshape(9, 4, 4)
-    np.savez(tmp_path / "own.npz", test_images=own)
-    np.savez(tmp_path / "far.npz", images=far)
-    groups = dict(id=("own.npz", "test_images"), digit=["far.npz", "images"])
-    found = npz.load_arrays(groups=groups, root=str(tmp_path), per_group=3)
-    assert found.groups == ("id",) * 3 + ("digit",) * 3 and found.masks is None
-    # Evenly spaced: a file sorted by class gives all its classes.
-    assert found.ids[3:] == ("digit_00000", "digit_00004", "digit_00008")
-    np.testing.assert_allclose(found.images[3:, 0, 0, 0] * 255, [0, 4, 8], atol=1e-5)
-    np.testing.assert_allclose(found.images[1, ..., 0] * 255, own[2], atol=1e-4)
-    groups["digit"] = ("far.npz", "images", 0.0, 8.0)  # greys of its own
-    found = npz.load_arrays(groups=groups, root=str(tmp_path), per_group=3)
-    np.testing.assert_allclose(found.images[3:, 0, 0, 0], [0, 0.5, 1])
-    np.testing.assert_allclose(found.images[1, ..., 0] * 255, own[2], atol=1e-4)
-    groups["digit"] = ("far.npz", "images", 0.0)
-    with pytest.raises(ValueError, match=r"digit: give \(file, array\) or"):
-        npz.load_arrays(groups=groups, root=str(tmp_path))
-    groups["digit"] = ("far.npz", "images")
-    with pytest.raises(ValueError, match=r"per_group=7, but .*own\.npz, .* has 6"):
-        npz.load_arrays(groups=groups, root=str(tmp_path), per_group=7)
-    groups["digit"] = ("far.npz", "test_images")
-    with pytest.raises(ValueError, match="no array 'test_images'; it has"):
-        npz.load_arrays(groups=groups, root=str(tmp_path))
-    groups["digit"] = ("absent.npz", "images")
-    with pytest.raises(FileNotFoundError, match=r"absent\.npz: no such data"):
-        npz.load_arrays(groups=groups, root=str(tmp_path))
 
 
 def test_masks_of_labels(tmp_path):
@@ -275,8 +245,8 @@ def test_masks_of_labels(tmp_path):
     settings = dict(file="l.npz", root=str(tmp_path), groups=("a",))
     with pytest.raises(ValueError, match=r"labels 0, 1, 2; say with data\.label"):
         npz.load(**settings)
-    found = npz.load(**settings, label=2)
-    assert found.masks.sum() == 2 * 9 and found.regions == ("masks",)
+    loaded = npz.load(**settings, label=2)
+    assert loaded.masks.sum() == 2 * 9 and loaded.regions == ("masks",)
     assert npz.load(**settings, label=2, shrink=2).masks[0].sum() == 3
 
 
