@@ -2,6 +2,7 @@
 
 import functools
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,17 +75,14 @@ def hwc(x):
 def load(folder: str) -> Golden:
     """Read the networks of the saved runs from a folder."""
     path = Path(folder)
-    arrays = load_file(path / "dg_gdm_unet.safetensors")
-    prior = _built(adm.convert(arrays, size=32, head_channels=16))
-    classifier = torchvision.convert(load_file(path / "dg_gdm_classifier.safetensors"))
-    net = config.build("classifiers", classifier.record["net"])
+    prior = network(adm.convert, path, "gdm_unet", size=32, head_channels=16)
     with np.load(path / "dg_gdm_smooth.npz") as saved:
         kernel = jnp.asarray(saved["cls_conv_weight"].transpose(2, 3, 1, 0))
         names = ("conv_bias", "fc_weight", "fc_bias")
         smooth = Smooth(kernel, *(jnp.asarray(saved[f"cls_{n}"]) for n in names))
-    resnet = Classifier(net, classifier.params, (28, 28, 3))
+    classifier = resnet(path, "gdm_classifier", (28, 28, 3))
     dists = _dists(path / "dg_vgg_small.safetensors")
-    return Golden(path, prior, resnet, smooth, *dists)
+    return Golden(path, prior, classifier, smooth, *dists)
 
 
 def load_latent(folder: Path) -> tuple[Any, Autoencoder, Classifier]:
@@ -95,9 +93,25 @@ def load_latent(folder: Path) -> tuple[Any, Autoencoder, Classifier]:
     prior = Labelled(_built(latent_diffusion.convert(arrays, size=96)))
     params, record = latent_diffusion.autoencoder(arrays, size=96)
     autoencoder = Autoencoder(params, config.build("nets", record["net"]))
-    found = torchvision.convert(load_file(folder / "dg_ldm_classifier.safetensors"))
-    net = config.build("classifiers", found.record["net"])
-    return prior, autoencoder, Classifier(net, found.params, (96, 96, 3))
+    return prior, autoencoder, resnet(folder, "ldm_classifier", (96, 96, 3))
+
+
+def network(convert: Callable[..., Any], folder: Path, name: str, **settings) -> Any:
+    """Return the prior of a saved network, by the converter of its layout."""
+    return _built(convert(load_file(folder / f"dg_{name}.safetensors"), **settings))
+
+
+def resnet(folder: Path, name: str, image_shape: tuple[int, ...]) -> Classifier:
+    """Return a saved classifier."""
+    converted = torchvision.convert(load_file(folder / f"dg_{name}.safetensors"))
+    net = config.build("classifiers", converted.record["net"])
+    return Classifier(net, converted.params, image_shape)
+
+
+def gap(value: Any, expected: Any) -> float:
+    """Return the largest difference."""
+    difference = np.asarray(value, np.float64) - np.asarray(expected, np.float64)
+    return float(np.abs(difference).max())
 
 
 def _built(converted):

@@ -55,12 +55,20 @@ def build(kind: type[Detector]) -> Detector:
     return kind(**settings)
 
 
+@struct.dataclass
+class Alike(Gaussian):
+    """A Gaussian that knows classes, of which images look alike."""
+
+    def given(self, label):
+        return self
+
+
 def smooth_prior() -> Gaussian:
     """Return a Gaussian of deviation .2 around .5, correlated over two pixels."""
     axis = np.arange(8)
     one = np.exp(-((axis[:, None] - axis) ** 2) / 8) + 0.02 * np.eye(8)
     covariance = jnp.float32(0.04 * np.kron(one, one))
-    return Gaussian.from_covariance(jnp.full(SHAPE, 0.5), covariance)
+    return Alike.from_covariance(jnp.full(SHAPE, 0.5), covariance)
 
 
 @struct.dataclass
@@ -73,7 +81,8 @@ class Smoothness:
 
     @property
     def head(self):
-        return jnp.zeros((6, 3)).at[0].set(jnp.array([8.0, 0.0, -4.0])), jnp.zeros(3)
+        weight = jnp.zeros((6, 3)).at[0].set(jnp.array([8.0, 0.0, -4.0]))
+        return weight, jnp.array([0.0, 1.0, 0.0])
 
     def features(self, x):
         rows, columns = (jnp.diff(x[..., 0], axis=axis) ** 2 for axis in (0, 1))
@@ -118,6 +127,9 @@ def counting(calls: list):
         def __call__(self, x, sigma):
             jax.debug.callback(lambda _: calls.append(1), x)
             return 0.5 * x
+
+        def given(self, label):
+            return self
 
         def variance(self, sigma):
             return 0.1 * sigma
