@@ -80,6 +80,14 @@ class Detector:
         """
         return 1.0
 
+    def unseen(self, looked: Any, record: Mapping[str, Any]) -> Any:
+        """Return what N draws look like to a prior that has not seen them.
+
+        The same correction where the score is no longer a square of errors: a detector
+        that fits, or a part of one, is fitted to this and judged on it.
+        """
+        return looked
+
     def __call__(self, key: PRNGKey, given: Given) -> Detection:
         """Look at one image and judge it."""
         return self.judge(self.look(key, given))

@@ -6,6 +6,7 @@ a mixture of Gaussians over standardised features z; a kernel density is one wit
 component for each image that was fitted, all of one width.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -98,13 +99,13 @@ def mixture(
       seed: of the mixture's first guess.
 
     Raises:
-      ValueError: if a fold is left with fewer images than components.
+      ValueError: if there are fewer images than `fewest`.
     """
-    left = len(features) - -(-len(features) // folds)
-    if left < max(components):
+    if len(features) < fewest(components, folds):
         raise ValueError(
-            f"components={tuple(components)}: {len(features)} images in {folds} folds "
-            f"leave {left} to fit; take fewer components or more images"
+            f"components={tuple(components)}, folds={folds}: {len(features)} images "
+            f"are fewer than the {fewest(components, folds)} that they need; take "
+            "fewer components and folds, or more images"
         )
     z, mean, std = _standardised(features)
     law = GaussianMixture(max_iter=200, random_state=seed)
@@ -116,6 +117,15 @@ def mixture(
     best = GridSearchCV(pipeline, grid, cv=folds).fit(z).best_estimator_["law"]
     log_weights = np.log(best.weights_)
     return _held(mean, std, log_weights, best.means_, _as_matrices(best))
+
+
+def fewest(components: Sequence[int], folds: int) -> int:
+    """Return how few images `mixture` takes.
+
+    One a fold at least, and as many as components where the largest fold is left out.
+    """
+    counts = itertools.count(max(folds, max(components)))
+    return next(n for n in counts if n - -(-n // folds) >= max(components))
 
 
 def _standardised(features):

@@ -165,6 +165,14 @@ class Combined(Detector):
             laws[name] = PartLaw.of(jax.vmap(part.judge)(draws))
         return dataclasses.replace(self, detectors=parts, laws=laws)
 
+    def unseen(self, looked: Mapping[str, Any], record: Mapping[str, Any]) -> dict:
+        """Return each part's view of draws as its own, before the laws are fitted.
+
+        The fused score is no square of errors that a factor could multiply.
+        """
+        parts = self.detectors.items()
+        return {name: part.unseen(looked[name], record) for name, part in parts}
+
     def judge(self, looked: Mapping[str, Any]) -> Detection:
         """Fuse the scores by the rule; the map is the sum of the standardised maps."""
         laws = fitted(self, self.laws)

@@ -31,7 +31,7 @@ from klip_jax import struct
 from klip_jax.detectors.base import Detector
 from klip_jax.detectors.base_density import Mixture, kernels, mixture
 from klip_jax.detectors.base_fit import fitted
-from klip_jax.detectors.base_settings import check_increasing
+from klip_jax.detectors.base_settings import check_count, check_increasing
 from klip_jax.posterior import at_null_label
 from klip_jax.types import Denoiser, Detection, Given, Image, PRNGKey, Scalar
 
@@ -100,6 +100,10 @@ class DiffPath6D(_Path):
     components: tuple[int, ...] = struct.field(pytree_node=False, default=(1, 2, 5))
     folds: int = struct.field(pytree_node=False, default=10)
     seed: int = struct.field(pytree_node=False, default=0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_count(2, folds=self.folds)
 
     def fit(self, looked: Float[Array, "n 6"]) -> "DiffPath6D":
         """Fit on the host; raises a ValueError where a fold has too few images."""

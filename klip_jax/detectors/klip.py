@@ -191,10 +191,15 @@ class KLIP(Detector):
     def unseen_factor(self, record: Mapping[str, Any]) -> float:
         """Return how much larger the prior's squared error is on unseen images.
 
-        Over the window; z-scores by position are not multiplied: where the prior was
-        trained on other images, fit them on healthy ones.
+        Over the window. z-scores by position are not multiplied: their blocks are,
+        before they are fitted (`unseen`), which changes mean and spread alike.
         """
         return 1.0 if self.per_position else error_ratio(record, self.window)
+
+    def unseen(self, looked: Looked, record: Mapping[str, Any]) -> Looked:
+        """Multiply all that was seen of draws, squares of errors, by that ratio."""
+        ratio = error_ratio(record, self.window)
+        return jax.tree.map(lambda a: ratio * a, looked)
 
     def __call__(  # type: ignore[override]
         self,

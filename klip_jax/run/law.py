@@ -3,8 +3,9 @@
 Both go through the same looks as the images, into workdirs of their own, `law/` and
 `healthy/`. A detector that fits does so on the first half of the healthy images, or of
 the draws where there are none, and is judged on what it was not fitted on. The law of a
-detector is that of its scores of draws, times its `unseen_factor`; healthy images give
-the split-conformal p-value beside it.
+detector is that of its scores of draws, times its `unseen_factor`; one that fits sees
+the draws as `unseen` makes them. Healthy images give the split-conformal p-value beside
+it.
 """
 
 import json
@@ -164,6 +165,8 @@ def _reference(job: Job, name: str, stores: dict[str, Store]) -> Reference:
         for key, store in (("law", of_law), ("healthy", of_healthy))
         if store is not None
     }
+    if "law" in looks and hasattr(detector, "unseen"):
+        looks["law"] = detector.unseen(looks["law"], job.record)
     source = "healthy" if "healthy" in looks else "law"
     half = len(jax.tree.leaves(looks[source])[0]) // 2
     fitted = detector.fit(jax.tree.map(lambda a: a[:half], looks[source]))

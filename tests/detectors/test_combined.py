@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from klip_jax import calibration
+from klip_jax.blocks import block_sum
 from klip_jax.detectors.combined import RULES, Combined
 from klip_jax.detectors.controls import Gradient, Intensity, PosteriorSpread
 from klip_jax.detectors.diffpath import DiffPath1D
+from klip_jax.detectors.klip import KLIP, Looked
 from klip_jax.detectors.msma import MSMA
 from klip_jax.types import Given
 
@@ -93,6 +95,26 @@ def test_parts_that_fit_see_the_first_half_only():
     usual = fitted.laws["bright"].pixel
     heatmap = (one["bright"] - usual.mean) / usual.std
     np.testing.assert_allclose(judge(fitted, one).heatmap, heatmap, rtol=1e-5)
+
+
+def test_parts_are_corrected_each_for_what_the_prior_has_seen():
+    """Of images that err 1.3 times more the fused score is that of draws."""
+    record = dict(errors=dict(levels=[0.01, 1.0], train=[1.0, 1.0], test=[1.3, 1.3]))
+    detector = Combined(dict(klip=KLIP(), bright=PARTS["bright"]))
+    maps = jax.random.uniform(jax.random.key(4), (2, M + 1, 8, 8))
+    left_out = jnp.stack([block_sum(maps[0], 4)] * 3, 1)
+    klip = Looked(maps[0], left_out, jnp.ones((M + 1, 6, 3)))
+    looked = dict(klip=klip, bright=maps[1])
+    draws, one = (
+        jax.tree.map(lambda a, cut=cut: a[cut], looked) for cut in (slice(M), M)
+    )
+    unseen = detector.unseen(draws, record)
+    np.testing.assert_array_equal(unseen["bright"], draws["bright"])
+    errs_more = one | dict(klip=jax.tree.map(lambda a: 1.3 * a, one["klip"]))
+    plain, corrected = detector.fit(draws), detector.fit(unseen)
+    expected = float(judge(plain, one).score)
+    assert float(judge(corrected, errs_more).score) == pytest.approx(expected, rel=1e-5)
+    assert judge(plain, errs_more).score > expected + 1
 
 
 def test_without_maps_there_is_none():

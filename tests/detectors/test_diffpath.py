@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 
 from klip_jax import sde
 from klip_jax.detectors import diffpath
-from klip_jax.detectors.base_density import COVARIANCES, kernels, mixture
+from klip_jax.detectors.base_density import COVARIANCES, fewest, kernels, mixture
 from klip_jax.detectors.diffpath import DiffPath1D, DiffPath6D
 from klip_jax.priors.analytic import Gaussian
 
@@ -113,8 +113,16 @@ def test_odd_features_score_higher(known):
 
 
 def test_wrong_settings_are_refused(known):
-    with pytest.raises(ValueError, match="20 images in 10 folds leave 18 to fit"):
+    with pytest.raises(ValueError, match=r"folds=10: 20 images are fewer than the 56"):
         DiffPath6D(components=(50,)).fit(known[:20])
+    for count, folds, components in ((10, 10, 5), (5, 5, 4), (4, 2, 2)):
+        assert fewest((1, components), folds) == count
+        few = DiffPath6D(components=(1, components), folds=folds)
+        few.fit(known[:count])
+        with pytest.raises(ValueError, match=f"{count - 1} images are fewer than the"):
+            few.fit(known[: count - 1])
+    with pytest.raises(ValueError, match="folds=1: must be an integer >= 2"):
+        DiffPath6D(folds=1)
     with pytest.raises(ValueError, match="1 images: a density needs at least 2"):
         DiffPath1D().fit(known[:1])
     for levels in ((0.1, 0.1), (1.0, 0.5), (0.0, 1.0), (0.1, float("nan"))):

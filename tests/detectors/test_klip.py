@@ -9,6 +9,7 @@ import tiny
 import klip_jax
 from klip_jax import KLIP, Detection, Given, Posterior, PosteriorSampler, Scan, kl
 from klip_jax.blocks import block_sum
+from klip_jax.detectors.klip import Looked
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.operators.ct import ParallelBeam
 from klip_jax.operators.identity import Identity
@@ -212,7 +213,27 @@ def test_the_law_of_unseen_images():
     record = dict(errors=dict(levels=[0.01, 1.0], train=[1.0, 1.0], test=[1.3, 1.3]))
     assert DETECTOR.unseen_factor(record) == pytest.approx(1.3)
     assert DETECTOR.unseen_factor({}) == 1
-    assert DETECTOR.replace(per_position=True).unseen_factor(record) == 1
+    # A z-score is no square of errors: what it is made of is multiplied instead.
+    detector = DETECTOR.replace(per_position=True)
+    assert detector.unseen_factor(record) == 1
+    draws = kl_looks(jax.random.key(0), 40)
+    fitted, plain = detector.fit(detector.unseen(draws, record)), detector.fit(draws)
+    healthy = kl_looks(jax.random.key(1), 1)
+    healthy, errs_more = (
+        jax.tree.map(lambda a, f=f: f * a[0], healthy) for f in (1.0, 1.3)
+    )
+    one, other = fitted.judge(errs_more), plain.judge(healthy)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), one, other)
+    assert plain.judge(errs_more).score > 1.5 * one.score
+    unknown = detector.unseen(draws, {})
+    jax.tree.map(np.testing.assert_array_equal, unknown, draws)
+
+
+def kl_looks(key, count):
+    """Return what KLIP may see of `count` images, whose blocks differ by chance."""
+    left_out = 1 + 0.1 * jax.random.normal(key, (count, 5, 2, 3))
+    heatmap = jnp.kron(left_out.mean(1), jnp.ones((4, 4)))
+    return Looked(heatmap, left_out, jnp.ones((count, 2, 3)))
 
 
 def test_a_noise_std_for_each_measurement(scans, detections):

@@ -74,6 +74,9 @@ class Distance(Detector):
     def unseen_factor(self, record):
         return record.get("factor", 1.0)
 
+    def unseen(self, looked, record):
+        return record.get("shift", 0.0) + looked
+
 
 @struct.dataclass
 class Misfit(Detector):

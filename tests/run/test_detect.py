@@ -16,6 +16,7 @@ from klip_jax.run.store import Store
 
 DRAWS = 12
 TIMES = "seconds", "posterior_seconds"
+UNSEEN = dict(factor=1.5, shift=0.2)  # of draws, told by the record of the weights
 
 
 class DEVICES:
@@ -39,7 +40,7 @@ def weights(compile_fast):
         self._compiled = compiled
 
     with pytest.MonkeyPatch.context() as patch:
-        fake_run.install(patch, record=fake_run.RECORD | dict(factor=1.5))
+        fake_run.install(patch, record=fake_run.RECORD | UNSEEN)
         patch.setattr(jax, "device_count", lambda: DEVICES.count)
         patch.setattr(look, "shard_vmap", remembering)
         patch.setattr(look.Viewer, "__init__", make)
@@ -223,7 +224,7 @@ def test_the_law_is_of_the_half_that_nothing_was_fitted_on(straight):
     mine = scores["detector"] == "bright"
     np.testing.assert_array_equal(references["bright"].law, scores["score"][mine])
     # The fitted one: its own first half, and its factor for images not seen.
-    looked = store.array("distance/looked/0")[:]
+    looked = UNSEEN["shift"] + store.array("distance/looked/0")[:]
     half = DRAWS // 2
     fitted = references["distance"].detector
     np.testing.assert_allclose(fitted.mean, looked[:half].mean(), rtol=1e-6)
@@ -268,7 +269,7 @@ def test_a_law_that_ships_serves_the_detectors_it_is_of(straight, tmp_path):
     )
     with pytest.MonkeyPatch.context() as patch:
         reference_law.save_law(tmp_path / "w_law.npz", few)
-        record = fake_run.RECORD | dict(factor=1.5)
+        record = fake_run.RECORD | UNSEEN
         fake_run.install(patch, record=record, laws=[tmp_path / "w_law.npz"])
         _, found, store = run(fake_run.settings(), tmp_path / "run")
         drawn = Store(tmp_path / "run/law").scores(["detector"])["detector"]
