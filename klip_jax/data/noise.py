@@ -80,7 +80,9 @@ def _group(group, per_group, shape, seed):
 
     ids = tuple(f"{group}_{i:05d}" for i in range(per_group))
     nothing = (-1,) * per_group
-    return ImageSet(ids, (group,) * per_group, shape, reader, labels=nothing)
+    return ImageSet(
+        ids, (group,) * per_group, shape, reader, patients=ids, labels=nothing
+    )
 
 
 def _gaussian(rng, shape):

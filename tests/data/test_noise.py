@@ -19,6 +19,7 @@ def test_names_groups_and_labels():
     assert made.ids == ("smooth_00000", "smooth_00001", "blobs_00000", "blobs_00001")
     assert made.groups == ("smooth",) * 2 + ("blobs",) * 2
     assert made.labels == (-1,) * 4 and made.regions == ()
+    assert made.patients == made.ids  # else nobody else's would be known with them
     assert made.shape == (8, 6, 1) and made.images.shape == (4, 8, 6, 1)
 
 
