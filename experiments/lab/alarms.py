@@ -57,13 +57,13 @@ def _conformal(scores, is_id):
     return flagged / judged
 
 
-def table(found: dict) -> str:
+def table(flagged: dict) -> str:
     """Return the rates as a markdown table."""
-    if not found:
+    if not flagged:
         return ""
-    groups = list(next(iter(found.values())))
+    groups = list(next(iter(flagged.values())))
     rows = [
         [name, *(tables.interval(rates_of[g], 2) for g in groups)]
-        for name, rates_of in found.items()
+        for name, rates_of in flagged.items()
     ]
     return tables.markdown(["p <= 0.05 by", *groups], rows)

@@ -19,11 +19,11 @@ def aurocs(maps, images: ImageSet, *, block: int = 4, top_share: float = 0.02) -
     maps = np.asarray(maps)
     ood = np.array(images.groups) != "id"
     scores = image_scores(maps, block=block, top_share=top_share)
-    found = {
+    statistics = {
         "localization_auroc": bootstrap.mean_of(localizations(maps, images, block)),
         "detection_auroc": bootstrap.auroc_of(scores, ood),
     }
-    return {name: bootstrap.bootstrap(f, images.ids) for name, f in found.items()}
+    return {name: bootstrap.bootstrap(f, images.ids) for name, f in statistics.items()}
 
 
 def image_scores(maps, *, block: int = 4, top_share: float = 0.02) -> np.ndarray:

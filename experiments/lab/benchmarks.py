@@ -66,11 +66,11 @@ BENCHMARKS = {
 def settings(name: str, per_group: int = 0) -> dict[str, Any]:
     """Return the config of `BENCHMARKS[name]` as plain data, 0 for its own number."""
     own = BENCHMARKS[name]
-    found = copy.deepcopy(problems.settings(own.problem))
+    config = copy.deepcopy(problems.settings(own.problem))
     changes = (own.data or {}) | {"per_group": per_group or own.per_group}
-    found["data"] = changes if "name" in changes else found["data"] | changes
-    found["scan"]["operator"] |= own.operator or {}
-    return found
+    config["data"] = changes if "name" in changes else config["data"] | changes
+    config["scan"]["operator"] |= own.operator or {}
+    return config
 
 
 def finer(operator: Operator) -> Callable:

@@ -7,29 +7,29 @@ from lab import scores, tables
 from lab.detectors import OURS, RELEASED
 
 
-def leaders(found):
+def leaders(numbers):
     """Return the table of the best of each family, in either question, beside ours."""
-    asked = [q for q in ("localization", "detection") if q in found[OURS]]
+    asked = [q for q in ("localization", "detection") if q in numbers[OURS]]
 
     def value(name, question):
-        return found[name].get(question, {"value": 0.0})["value"]
+        return numbers[name].get(question, {"value": 0.0})["value"]
 
     best = {}
     for question in asked:
-        for name in sorted(found, key=lambda name: value(name, question)):
+        for name in sorted(numbers, key=lambda name: value(name, question)):
             best[question, family(name)] = name
     names = sorted({*best.values()}, key=lambda n: (*(-value(n, q) for q in asked), n))
     names.remove(OURS)
 
     def cells(name, question):
         keys = question, f"ours minus this, {question}"
-        numbers = [found[name].get(key) for key in keys]
-        return ["" if n is None else tables.interval(n) for n in numbers]
+        both = [numbers[name].get(key) for key in keys]
+        return ["" if n is None else tables.interval(n) for n in both]
 
     body = [
         [
             f"**{name}**" if name == OURS else name,
-            str(found[name]["network_calls"]),
+            str(numbers[name]["network_calls"]),
             *(cell for question in asked for cell in cells(name, question)),
         ]
         for name in (OURS, *names)
@@ -47,13 +47,13 @@ def family(name):
     return known[0] if known else name.split(" (")[0].rstrip("0.12345678 ")
 
 
-def by_group(found, groups):
+def by_group(numbers, groups):
     """Return the table of all methods, best localization (or detection) first."""
-    asked = [q for q in ("localization", "detection") if q in found[OURS]]
+    asked = [q for q in ("localization", "detection") if q in numbers[OURS]]
     columns = [f"{q} {g}".strip() for q in asked for g in ("", *groups) if g != "id"]
 
     def value(name):
-        return found[name].get(asked[0], {"value": 0.0})["value"]
+        return numbers[name].get(asked[0], {"value": 0.0})["value"]
 
     def cell(number, by_group):
         if number is None:
@@ -63,10 +63,10 @@ def by_group(found, groups):
     rows = [
         [
             f"**{name}**" if name == OURS else name,
-            str(found[name]["network_calls"]),
-            *(cell(found[name].get(column), " " in column) for column in columns),
+            str(numbers[name]["network_calls"]),
+            *(cell(numbers[name].get(column), " " in column) for column in columns),
         ]
-        for name in sorted(found, key=value, reverse=True)
+        for name in sorted(numbers, key=value, reverse=True)
     ]
     return tables.markdown(["detector (looks at)", "network calls", *columns], rows)
 
@@ -91,13 +91,13 @@ def by_image(table):
         "FPR95, in-distribution positive": metrics.fpr95_id_pos,
     }
     is_ood = scores.of(table, OURS)["group"] != "id"
-    found = {
+    numbers = {
         name: [kind(scores.of(table, name)["score"], is_ood) for kind in kinds.values()]
         for name in scores.detectors(table)
     }
     share = f"images, {is_ood.mean():.0%} anomalous"
-    best = sorted(found, key=lambda name: -found[name][0])
-    body = [[name, *(f"{value:.3f}" for value in found[name])] for name in best]
+    best = sorted(numbers, key=lambda name: -numbers[name][0])
+    body = [[name, *(f"{value:.3f}" for value in numbers[name])] for name in best]
     return tables.markdown([share, *kinds], body)
 
 
@@ -127,8 +127,8 @@ def by_kind(table, names):
         if not len(mine["score"]):
             return ""
         mean = bootstrap.mean_of(mine["localization"])
-        found = bootstrap.bootstrap(mean, mine["patient"].tolist())
-        return f"{tables.interval(found)} ({len(mine['score'])})"
+        numbers = bootstrap.bootstrap(mean, mine["patient"].tolist())
+        return f"{tables.interval(numbers)} ({len(mine['score'])})"
 
     body = [[name, *(cell(name, kind) for kind in kinds.values())] for name in names]
     return tables.markdown(["localization of lesions (images)", *kinds], body)

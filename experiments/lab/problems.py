@@ -114,8 +114,8 @@ def config(name: str) -> ConfigDict:
 
 def settings(name: str, **data) -> dict[str, Any]:
     """Return the config of `PROBLEMS[name]` as plain data, its images changed."""
-    found = config(name).to_dict()
-    return found | {"data": found["data"] | data}
+    chosen = config(name).to_dict()
+    return chosen | {"data": chosen["data"] | data}
 
 
 def images(settings: Mapping[str, Any]) -> ImageSet:

@@ -30,7 +30,7 @@ from lab.summary import best, statistics_of, values_of
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class Results:
     """What all detectors yield on N images, by their names in the tables.
 
     Attributes:
@@ -58,7 +58,7 @@ def everything(
     only: tuple[str, ...] = (),
     released: bool = True,
     finer: bool = False,
-) -> Found:
+) -> Results:
     """Run every detector on every image.
 
     Args:
@@ -77,42 +77,42 @@ def everything(
     settings = settings | {"calibration": fit}
     of_scan = _chosen(known.of_scan(settings, released=released), only)
     of_image = _chosen(known.of_image(), only)
-    found = Found(images, settings["detectors"][settings["main"]]["block"])
+    results = Results(images, settings["detectors"][settings["main"]]["block"])
     if of_scan:
         scanned = dict(settings)
         if finer:
             scanned["data"] = _measured(scanned, images, folder, benchmarks.finer)
-        _add(found, run(scanned, of_scan, folder / "y"), of_scan)
-        _add_derived(found, folder / "y", settings)
+        _add(results, run(scanned, of_scan, folder / "y"), of_scan)
+        _add_derived(results, folder / "y", settings)
     if of_image:
         looked_at = settings | {"scan": None}
-        _add(found, run(looked_at, of_image, folder / "x"), of_image)
-    return found
+        _add(results, run(looked_at, of_image, folder / "x"), of_image)
+    return results
 
 
 def run(settings: Mapping[str, Any], chosen: known.Chosen, folder: Path) -> Store:
     """Run detectors of these names in the tables; returns what they left."""
-    detectors = {_short(name): own for name, own in chosen.items()}
+    detectors = {run_name(name): own for name, own in chosen.items()}
     asked = dict(settings) | {"detectors": detectors, "main": next(iter(detectors))}
     job = prepare(asked, folder)
     viewer = job.viewer()
     return detect(job, references(job, viewer), viewer)
 
 
-def smoothed(found: Found, tuned: Mapping[str, float]) -> Found:
+def smoothed(results: Results, tuned: Mapping[str, float]) -> Results:
     """Add every detector whose map is better smoothed, under a name that says so.
 
     Args:
-      found: of `everything`.
+      results: of `everything`.
       tuned: {detector: standard deviation of the Gaussian, pixels}.
     """
     for name, std in tuned.items():
-        if std and name in found.maps:  # a benchmark may leave detectors out
+        if std and name in results.maps:  # a benchmark may leave detectors out
             new = f"{name}, smoothed {std:g}"
-            found.maps[new] = smooth(found.maps[name], std)
-            found.scores[new] = image_scores(found.maps[new], block=found.block)
-            found.calls[new] = found.calls[name]
-    return found
+            results.maps[new] = smooth(results.maps[name], std)
+            results.scores[new] = image_scores(results.maps[new], block=results.block)
+            results.calls[new] = results.calls[name]
+    return results
 
 
 def smooth(maps, std: float) -> np.ndarray:
@@ -120,43 +120,43 @@ def smooth(maps, std: float) -> np.ndarray:
     return gaussian_filter(np.asarray(maps, np.float32), (0, std, std))
 
 
-def table(found: Found) -> scores.Table:
+def table(results: Results) -> scores.Table:
     """Return the rows of the table of scores."""
     return scores.joined(
         [
             scores.rows(
-                found.images,
+                results.images,
                 name,
-                found.calls[name],
+                results.calls[name],
                 values,
-                heatmaps=found.maps.get(name),
-                p_values=found.p_values.get(name),
-                block=found.block,
+                heatmaps=results.maps.get(name),
+                p_values=results.p_values.get(name),
+                block=results.block,
             )
-            for name, values in found.scores.items()
+            for name, values in results.scores.items()
         ]
     )
 
 
-def by_pixel(found: Found) -> dict[str, dict[str, float]]:
+def by_pixel(results: Results) -> dict[str, dict[str, float]]:
     """Return {detector: pooled pixel metrics}, {} without masks."""
-    images = found.images
+    images = results.images
     if images.masks is None:
         return {}
     seen = images.masks, images.eligible | images.masks
     is_id = np.array(images.groups) == "id"
     return {
         name: pixels.pixel_metrics(maps, *seen, is_id)
-        for name, maps in found.maps.items()
+        for name, maps in results.maps.items()
     }
 
 
-def side_by_side(found: Found, rows: scores.Table, most: int = 2) -> bytes:
+def side_by_side(results: Results, rows: scores.Table, most: int = 2) -> bytes:
     """Return the picture of the best maps on the first images of each group."""
-    images = found.images
+    images = results.images
     question = "localization" if images.masks is not None else "detection"
     ranked = best(values_of(statistics_of(rows), len(images)), question)
-    maps = {name: found.maps[name] for name in ranked if name in found.maps}
+    maps = {name: results.maps[name] for name in ranked if name in results.maps}
     groups = np.array(images.groups)
     first = [np.flatnonzero(groups == g)[:most] for g in dict.fromkeys(images.groups)]
     some = dict(list(maps.items())[:8])
@@ -167,49 +167,49 @@ def _chosen(detectors: known.Chosen, only: tuple[str, ...]) -> known.Chosen:
     return {k: v for k, v in detectors.items() if not only or k.startswith(only)}
 
 
-def _short(name: str) -> str:
+def run_name(name: str) -> str:
     """Return a name that a run accepts: letters, digits, "_" and "-"."""
     name = name.replace("x^", "xhat")
     return re.sub(r"[^A-Za-z0-9-]+", "_", name).strip("_")
 
 
-def _add(found: Found, store: Store, chosen: known.Chosen) -> None:
+def _add(results: Results, store: Store, chosen: known.Chosen) -> None:
     columns = store.scores(["detector", "score", "p_value", "network_calls"])
     arrays = set(store.array_names())
     for name in chosen:
-        short = _short(name)
-        mine = columns["detector"] == short
-        found.scores[name] = columns["score"][mine]
-        found.p_values[name] = columns["p_value"][mine]
+        own = run_name(name)
+        mine = columns["detector"] == own
+        results.scores[name] = columns["score"][mine]
+        results.p_values[name] = columns["p_value"][mine]
         calls = int(columns["network_calls"][mine][0])
         shared = store.meta["posterior_calls"] if known.sees_samples(name) else 0
-        found.calls[name] = calls + shared
-        if f"{short}/heatmap" in arrays:
-            found.maps[name] = store.array(f"{short}/heatmap")[:]
+        results.calls[name] = calls + shared
+        if f"{own}/heatmap" in arrays:
+            results.maps[name] = store.array(f"{own}/heatmap")[:]
 
 
-def _add_derived(found: Found, folder: Path, settings: Mapping[str, Any]) -> None:
+def _add_derived(results: Results, folder: Path, settings: Mapping[str, Any]) -> None:
     """Add what follows from others' maps, without looking again."""
-    if known.GUIDED in found.maps:
+    if known.GUIDED in results.maps:
         columns = Store(folder).scores(["detector", "misfit"])
-        misfit = columns["misfit"][columns["detector"] == _short(known.GUIDED)]
+        misfit = columns["misfit"][columns["detector"] == run_name(known.GUIDED)]
         size = np.prod(problems.setup(settings).operator.out_shape)
-        nats = found.maps[known.GUIDED].sum((1, 2))
-        _derive(found, known.MISFIT, known.GUIDED, nats + misfit * size / 2)
-    if known.PADIS_MAP in found.maps:
-        maps = found.maps[known.PADIS_MAP]
-        _derive(found, known.PADIS, known.PADIS_MAP, maps.max((1, 2)), maps)
-    if known.OURS in found.maps and found.images.masks is not None:
-        is_id = np.array(found.images.groups) == "id"
-        template = localization.position_template(found.maps[known.OURS], is_id)
+        nats = results.maps[known.GUIDED].sum((1, 2))
+        _derive(results, known.MISFIT, known.GUIDED, nats + misfit * size / 2)
+    if known.PADIS_MAP in results.maps:
+        maps = results.maps[known.PADIS_MAP]
+        _derive(results, known.PADIS, known.PADIS_MAP, maps.max((1, 2)), maps)
+    if known.OURS in results.maps and results.images.masks is not None:
+        is_id = np.array(results.images.groups) == "id"
+        template = localization.position_template(results.maps[known.OURS], is_id)
         # It has not seen the image.
-        _derive(found, known.TEMPLATE, known.OURS, np.zeros(len(is_id)), template)
+        _derive(results, known.TEMPLATE, known.OURS, np.zeros(len(is_id)), template)
 
 
-def _derive(found, name, source, values, maps=None):
-    found.scores[name], found.calls[name] = values, found.calls[source]
+def _derive(results, name, source, values, maps=None):
+    results.scores[name], results.calls[name] = values, results.calls[source]
     if maps is not None:
-        found.maps[name] = maps
+        results.maps[name] = maps
 
 
 def _measured(

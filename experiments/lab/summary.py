@@ -18,19 +18,19 @@ def summary(table: scores.Table) -> dict[str, dict[str, Any]]:
     """Return {detector: AUROCs with intervals, by group, and ours minus theirs}."""
     statistics = statistics_of(table)
     own = scores.of(table, OURS)
-    found = values_of(statistics, len(own["patient"]))
+    numbers = values_of(statistics, len(own["patient"]))
     patients = own["patient"].tolist()
     for name, asked in statistics.items():
         # Groups are shown without intervals.
         for question in set(asked) & set(QUESTIONS):
-            found[name][question] = bootstrap.bootstrap(asked[question], patients)
+            numbers[name][question] = bootstrap.bootstrap(asked[question], patients)
             if name != OURS:
                 pair = statistics[OURS][question], asked[question]
                 difference = bootstrap.paired_difference(*pair, patients)
-                found[name][f"ours minus this, {question}"] = difference
+                numbers[name][f"ours minus this, {question}"] = difference
         calls = scores.of(table, name)["network_calls"][0]
-        found[name]["network_calls"] = int(calls)
-    return found
+        numbers[name]["network_calls"] = int(calls)
+    return numbers
 
 
 def values_of(statistics: dict, count: int) -> dict:
@@ -53,35 +53,35 @@ def statistics_of(table: scores.Table) -> dict[str, dict[str, Callable]]:
     def within(statistic, part):
         return lambda weights: statistic(weights * part)
 
-    found = {}
+    statistics = {}
     for name in scores.detectors(table):
         own = scores.of(table, name)
         asked = {"detection": bootstrap.auroc_of(own["score"], ood)}
         if np.isfinite(own["localization"]).any():
             asked["localization"] = bootstrap.mean_of(own["localization"])
-        found[name] = asked | {
+        statistics[name] = asked | {
             f"{question} {group}": within(statistic, part)
             for question, statistic in asked.items()
             for group, part in parts.items()
         }
-    return found
+    return statistics
 
 
-def best(found: dict, question: str, most: int | None = None) -> list[str]:
+def best(numbers: dict, question: str, most: int | None = None) -> list[str]:
     """Return our detector and the best others that look at y, by `question`."""
-    fair = [n for n in found if "(x)" not in n and question in found[n]]
-    ranked = sorted(fair, key=lambda name: -found[name][question]["value"])
+    fair = [n for n in numbers if "(x)" not in n and question in numbers[n]]
+    ranked = sorted(fair, key=lambda name: -numbers[name][question]["value"])
     return [OURS, *(name for name in ranked if name != OURS)][:most]
 
 
-def compare(found: dict) -> Iterator[dict]:
+def compare(numbers: dict) -> Iterator[dict]:
     """Yield the checks: ours above all that works from y, not far below the bound."""
-    for name, numbers in found.items():
+    for name, own in numbers.items():
         fair = "(y)" in name or "(x^)" in name
         fair = (fair and not name.startswith("KL")) or name.startswith(RELEASED)
         fair |= name.startswith("control")
         for question in QUESTIONS:
-            difference = numbers.get(f"ours minus this, {question}")
+            difference = own.get(f"ours minus this, {question}")
             if name == BOUND and difference:
                 what = f"{question} minus that of the supervised bound"
                 yield at_least(what, difference["value"], -BELOW_BOUND[question])

@@ -9,7 +9,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def interval(found: dict, places: int = 3) -> str:
+def interval(numbers: dict, places: int = 3) -> str:
     """Return "0.732 [0.702, 0.766]" of {"value", "low", "high"}."""
-    value, low, high = (f"{found[k]:.{places}f}" for k in ("value", "low", "high"))
+    value, low, high = (f"{numbers[k]:.{places}f}" for k in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"

@@ -1,0 +1,96 @@
+"""The detectors of the benchmarks in which a classifier takes part.
+
+Their settings, by their names in the tables. What guides, and which distance, is chosen
+by tune_diffguard.py on training images.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from klip_jax.detectors.diffnb import timestep_levels
+
+OURS = "DiffGuard"
+KLIP = "KLIP"
+ORACLE = "DiffGuard, oracle labels (bound)"
+AGAINST_INPUT = "DiffGuard against the input"
+BY_CLASSIFIER = "DiffGuard, classifier guidance"
+DIFFNB = "DiffNB"
+MSMA = tuple(float(s) for s in np.geomspace(0.01, 1.0, 6))
+PATH = tuple(float(s) for s in np.geomspace(0.01, 20.0, 6))
+SCORES = {
+    "MSP": dict(name="classifier_logits.MSP"),
+    "max logit": dict(name="classifier_logits.MaxLogit"),
+    "energy": dict(name="classifier_logits.Energy"),
+    "GEN": dict(name="classifier_logits.GEN", gamma=0.1, largest=10),
+}
+FITTED_SCORES = {
+    "KNN": dict(name="classifier_features.KNN", k=50),
+    "ViM": dict(name="classifier_features.ViM"),
+}
+PRIORS = {
+    "DDPM-OOD": dict(
+        name="noised_reconstruction.DDPMOOD", levels=(0.1, 0.4, 0.8), steps=3
+    ),
+    "MSMA": dict(name="msma.MSMA", levels=MSMA),
+    "DiffPath-6D": dict(
+        name="diffpath.DiffPath6D", levels=PATH, components=(1, 2), folds=4
+    ),
+}
+CONTROLS = {
+    "control: intensity": dict(name="controls.Intensity"),
+    "control: gradient": dict(name="controls.Gradient"),
+    "control: random": dict(name="controls.Random"),
+}
+SCANNED_CONTROLS = {
+    "control: residual": dict(name="controls.Residual"),
+    "control: posterior spread": dict(name="controls.PosteriorSpread"),
+}
+DEFAULTS = dict(weight=3.0, cut=0.3, distance="logits.l1", stop_psnr=6.39, score="KNN")
+Chosen = dict[str, dict[str, Any]]
+"""{name in the table: settings of the detector}."""
+
+
+def diffguard(tuned: Mapping[str, Any], **changes) -> dict[str, Any]:
+    """Return the settings of DiffGuard.
+
+    Args:
+      tuned: weight, cut, distance and stop_psnr; see tune_diffguard.py.
+      changes: of other settings.
+    """
+    guidance = dict(
+        name="classifier_free.ClassifierFree", weight=tuned["weight"], cut=tuned["cut"]
+    )
+    return dict(
+        name="diffguard.DiffGuard",
+        guidance=guidance,
+        steps=10,
+        skipped=4,
+        ahead=1,
+        stop_psnr=tuned["stop_psnr"],
+        against="unguided",
+        distance=tuned["distance"],
+    ) | dict(changes)
+
+
+def by_classifier(tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of DiffGuard guided by the classifier, as the release is.
+
+    Two crops for its eight, whose log likelihoods are added: four times its scale.
+    """
+    guidance = dict(name="classifier.AtBlend", scale=12.0, crops=2)
+    return diffguard(tuned, guidance=guidance)
+
+
+def guided(tuned: Mapping[str, Any]) -> Chosen:
+    """Return those that ask the prior for what the classifier sees."""
+    # One draw for four of the release, and a step for six of its steps.
+    levels = timestep_levels(range(0, 361, 120))
+    diffnb = dict(name="diffnb.DiffNB", levels=levels, starts=(1, 2, 3), draws=1)
+    return {OURS: diffguard(tuned), DIFFNB: diffnb}
+
+
+def klip() -> Chosen:
+    """Return KLIP, of fewer samples and levels than by default."""
+    return {KLIP: dict(name="klip.KLIP", level_count=4, filter_width=1.0)}

@@ -1,0 +1,144 @@
+"""A benchmark with a classifier: computed where it is not there, and its tables."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from klip_jax.files import write_atomically
+from lab import (
+    class_benchmarks,
+    class_runs,
+    class_summary,
+    class_tables,
+    scores,
+)
+from lab import class_detectors as known
+from lab.class_sets import seed_of
+
+INTRODUCTION = """# {benchmark}
+
+`python experiments/detection.py --benchmark={benchmark}{more}` writes this file.
+
+{images}
+{tuned}
+
+- near: {near}; far: {far}. Bigger scores are more out-of-distribution.
+- Brackets: 95 % of 1000 paired resamplings of the images of all seeds. A seed is other
+  test images, and other keys with them.
+- FPR95 has two readings. Anomalous positive: the share of in-distribution images
+  flagged where 95 % of the others are. In-distribution positive: the share of the
+  others accepted where 95 % of the in-distribution ones are.
+- network calls, of one image, means over those that stop early; a classifier call is
+  forward or backward. Images a second: median of the run on a CPU of two cores that had
+  other work, one program at a time; empty for what was made from another's chains.
+- "{oracle}": the right label, or any but the one that is seen where none is right. A
+  bound that no detector reaches, because it knows which images are out.
+- Combinations compare each part with its own on {held} in-distribution images that no
+  table counts. "fisher" was fixed before; the best classifier score, {score}, was
+  chosen on training images.
+
+"""
+
+
+def of(benchmark: str, folder: Path, *, again: bool, few: int) -> tuple[dict, str]:
+    """Return the report of a benchmark, with `checks`, and its tables.
+
+    Args:
+      benchmark: of `class_benchmarks.BENCHMARKS`.
+      folder: of the workdirs.
+      again: compute even where numbers are kept.
+      few: images of each group and seed, 0 for its own number; then nothing is kept.
+    """
+    own = class_benchmarks.BENCHMARKS[benchmark]
+    kept = scores.FOLDER / f"{own.tuned}_tuned.json"
+    tuned = known.DEFAULTS
+    if kept.is_file():
+        tuned = tuned | json.loads(kept.read_text())["chosen"]
+    path = folder / "few.parquet" if few else scores.path_of(benchmark)
+    about = path.with_suffix(".json")
+    if again or few or not path.is_file():
+        results = class_runs.everything(own, tuned, folder, few=few)
+        scores.write(path, class_runs.rows(results))
+        costs = {name: list(cost) for name, cost in results.costs.items()}
+        notes = dict(tuned=tuned, costs=costs, notes=results.notes)
+        write_atomically(about, json.dumps(notes, indent=1).encode())
+    saved = json.loads(about.read_text())
+    return _report(benchmark, own, scores.read(path), saved)
+
+
+def _report(benchmark, own, table, saved) -> tuple[dict, str]:
+    score = saved["tuned"]["score"]
+    if score not in scores.detectors(table):
+        score = "energy"  # from measurements no score is fitted
+    whole = class_summary.with_combinations(table, score)
+    sets = dict(near=tuple(own.near), far=tuple(own.far))
+    sets = {what: groups for what, groups in sets.items() if groups}
+    numbers = class_summary.summary(whole, tuple(own.near), tuple(own.far))
+    more = class_summary.differences(whole, sets)
+    judged = [known.OURS, score, *more]
+    judged += [known.KLIP] if known.KLIP in numbers else []
+    flagged = class_summary.false_alarms(whole, judged)
+    held = int((seed_of(scores.of(table, known.OURS)["image_id"]) < 0).sum())
+    parts = (
+        class_tables.leaders(numbers, saved["costs"]),
+        class_tables.by_metric(numbers),
+        class_tables.gains(more),
+        class_tables.alarms(flagged, held),
+    )
+    text = _introduction(benchmark, own, table, saved, score, held)
+    scanned, published = own.operator is not None, own.tuned == "cifar10"
+    report = dict(
+        checks=list(
+            class_summary.checks(numbers, more, scanned=scanned, published=published)
+        ),
+        detectors=numbers,
+        combinations=more,
+        alarms=flagged,
+        **saved,
+    )
+    return report, text + "\n".join(part for part in parts if part)
+
+
+def _introduction(benchmark, own, table, saved, score, held) -> str:
+    mine = scores.of(table, known.OURS)
+    counted = mine["group"][seed_of(mine["image_id"]) >= 0].tolist()
+    counts = ", ".join(f"{counted.count(g)} {g}" for g in dict.fromkeys(counted))
+    notes: dict[str, Any] = saved["notes"]
+    images = (
+        f"Images of all seeds: {counts}. Weights {own.prior} and {own.classifier}, "
+    )
+    images += f"which names {notes['accuracy']:.1%} of the id images right."
+    if own.operator is not None:
+        drawn = notes["posterior"]
+        images += (
+            f"\nMeasured by {own.operator}, noise {own.noise_std:g}; the posterior "
+        )
+        images += (
+            f"({drawn['network_calls']} calls, {drawn['seconds']:.2g} s an image, "
+        )
+        images += (
+            f"misfit {drawn['misfit']:.2f}) is shared, and not in the calls below."
+        )
+    tuned = saved["tuned"]
+    return INTRODUCTION.format(
+        benchmark=benchmark,
+        more=" --recompute",
+        images=images,
+        tuned=f"DiffGuard: {describe(tuned)}.",
+        near=", ".join(own.near) or "none",
+        far=", ".join(own.far),
+        oracle=known.ORACLE,
+        held=held,
+        score=score,
+    )
+
+
+def describe(tuned: dict[str, Any]) -> str:
+    """Return the settings of DiffGuard in words."""
+    own = known.diffguard(tuned)
+    where = "everywhere" if tuned["cut"] is None else f"where the map > {tuned['cut']}"
+    return (
+        f"classifier-free guidance of weight {tuned['weight']:g} {where}, "
+        f"{own['steps']} noise levels, up to {own['stop_psnr']:.3g} dB, "
+        f"{own['distance']}, against {own['against']}"
+    )
