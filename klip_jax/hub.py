@@ -22,14 +22,14 @@ import jax
 import jax.numpy as jnp
 
 import klip_jax
-from klip_jax import checkpoint
+from klip_jax import checkpoint, records
 from klip_jax.classifiers.base import Classifier
 from klip_jax.config import build
-from klip_jax.convert import hub_folder, huggingface
+from klip_jax.convert import hub_folder, huggingface, published
 from klip_jax.priors.autoencoder import Autoencoder
 from klip_jax.priors.base import NetworkPrior
 from klip_jax.priors.labelled import Labelled
-from klip_jax.records import check_record, is_classifier
+from klip_jax.rooms import resolve
 
 PACKAGE = pathlib.Path(klip_jax.__file__).parent
 _NAME = re.compile(r"[\w.-]+")
@@ -38,6 +38,13 @@ _FILES = (
     *(".safetensors", ".pkl", ".pt", ".pth", ".ckpt", ".bin"),
     *(".npz", ".npy", ".msgpack"),
 )
+_KINDS = {
+    "prior": ("a prior", "prior.weights"),
+    "classifier": ("a classifier", "classifier.weights"),
+    "autoencoder": ("an autoencoder", "autoencoder.weights of a detector"),
+    "distance": ("a distance", "perceptual.weights of a detector"),
+}
+"""Words for what weights are of, and where a config names them."""
 _SHA256 = re.compile(r"sha256 \| ([0-9a-f]{64})")
 
 
@@ -66,16 +73,9 @@ def load(name: str | os.PathLike) -> tuple[NetworkPrior | Labelled, dict]:
     digest = ""
     if path.is_dir():
         params, record = hub_folder.load(path)
+        _check(path, params, record, "prior")
     else:
-        digest = check_card(path)
-        params, record = checkpoint.load_weights(path)
-    if is_classifier(record):
-        raise ValueError(
-            f"{path}: these are weights of a classifier: give them as "
-            "classifier.weights, and those of a prior as prior.weights"
-        )
-    checkpoint.check_finite(path, params)
-    check_record(path, record)
+        params, record, digest = _read(path, "prior")
     net = build("nets", record["net"])
     # A prior of patches has a network of smaller images, with more channels.
     shape = record.get("net_shape", record["image_shape"])
@@ -86,37 +86,14 @@ def load(name: str | os.PathLike) -> tuple[NetworkPrior | Labelled, dict]:
     return Labelled(prior) if knows_classes else prior, record | {"sha256": digest}
 
 
-def load_autoencoder(name: str | os.PathLike) -> tuple[Autoencoder, dict]:
-    """Return the autoencoder of converted weights, and what they say of themselves.
-
-    Args:
-      name: a file of `checkpoint.save_weights`, or a name that `find` knows;
-        `--mode=convert` writes it beside the prior of its latents.
-
-    Raises:
-      FileNotFoundError: if there is nothing of that name.
-      ValueError: if it is no file of an autoencoder, is broken, has a number that is
-        not finite, or does not fit the network it names.
-    """
-    path = find(name)
-    digest = check_card(path)
-    params, record = checkpoint.load_weights(path)
-    known = {"net", "image_shape"} <= record.keys() and "prior" not in record
-    if not known or is_classifier(record):
-        raise ValueError(f"{path}: these are not weights of an autoencoder")
-    net = build("nets", record["net"])
-    checkpoint.check_finite(path, params)
-    x = jax.ShapeDtypeStruct(tuple(record["image_shape"]), jnp.float32)
-    empty = jax.eval_shape(net.init, jax.random.key(0), x)
-    checkpoint.check_fit(path, params, empty)
-    return Autoencoder(params, net), record | {"sha256": digest}
-
-
-def load_classifier(name: str | os.PathLike) -> tuple[Classifier, dict]:
+def load_classifier(
+    name: str | os.PathLike, setting: str = "classifier.weights"
+) -> tuple[Classifier, dict]:
     """Return the classifier of released weights, and what they say of themselves.
 
     Args:
       name: a file of `checkpoint.save_weights`, or a name that `find` knows.
+      setting: where it stands, for messages.
 
     Returns:
       (classifier, record); record["sha256"] is of the file.
@@ -126,24 +103,69 @@ def load_classifier(name: str | os.PathLike) -> tuple[Classifier, dict]:
       ValueError: if it is no file of a classifier, is broken, is not the one of its
         card, has a number that is not finite, or does not fit the network it names.
     """
-    path = find(name, "classifier.weights")
-    if path.is_dir():
-        raise ValueError(f"{path}: a folder; give the .safetensors of a classifier")
-    digest = check_card(path)
-    variables, record = checkpoint.load_weights(path)
-    if not is_classifier(record):
-        raise ValueError(
-            f"{path}: these are weights of a prior, not of a classifier: give them as "
-            "prior.weights"
-        )
-    checkpoint.check_finite(path, variables)
-    check_record(path, record)
-    net = build("classifiers", record["net"])
-    shape = tuple(record["image_shape"])
-    x = jax.ShapeDtypeStruct(shape, jnp.float32)
-    empty = jax.eval_shape(net.init, jax.random.key(0), x)
-    checkpoint.check_fit(path, variables, empty)
+    path = find(name, setting)
+    variables, record, digest = _read(path, "classifier")
+    net, shape = build("classifiers", record["net"]), tuple(record["image_shape"])
+    checkpoint.check_fit(path, variables, empty_of_image(net, shape))
     return Classifier(net, variables, shape), record | {"sha256": digest}
+
+
+def load_autoencoder(
+    name: str | os.PathLike, setting: str = "autoencoder.weights"
+) -> tuple[Autoencoder, dict]:
+    """Return the autoencoder of converted weights; otherwise as `load_classifier`.
+
+    `--mode=convert` writes it beside the prior of its latents.
+    """
+    path = find(name, setting)
+    params, record, digest = _read(path, "autoencoder")
+    net = build("nets", record["net"])
+    checkpoint.check_fit(path, params, empty_of_image(net, record["image_shape"]))
+    return Autoencoder(params, net), record | {"sha256": digest}
+
+
+def load_perceptual(
+    name: str | os.PathLike, setting: str = "perceptual.weights"
+) -> tuple[Any, dict]:
+    """Return the distance of converted weights; otherwise as `load_classifier`.
+
+    Its class has `of(weights)`, as those of `distances.perceptual` do.
+    """
+    path = find(name, setting)
+    weights, record, digest = _read(path, "distance")
+    target = resolve("distances", record["distance"]["name"])
+    try:
+        return target.of(weights), record | {"sha256": digest}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _read(path, kind):
+    """Return (parameters, record, SHA-256) of a file, if it is of that kind."""
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder; give the file of {_KINDS[kind][0]}")
+    digest = check_card(path)
+    try:
+        params, record = checkpoint.load_weights(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; weights of others: python -m klip_jax.main --mode=convert "
+            f"--source={path}"
+        ) from None
+    _check(path, params, record, kind)
+    return params, record, digest
+
+
+def _check(path, params, record, kind):
+    own = records.kind(record)
+    if own != kind:
+        (given, place), (needed, _) = _KINDS[own], _KINDS[kind]
+        raise ValueError(
+            f"{path}: these are weights of {given}, not of {needed}: give them as "
+            f"{place}"
+        )
+    checkpoint.check_finite(path, params)
+    records.check_record(path, record)
 
 
 def find(name: str | os.PathLike, setting: str = "prior.weights") -> pathlib.Path:
@@ -163,19 +185,18 @@ def find(name: str | os.PathLike, setting: str = "prior.weights") -> pathlib.Pat
     text = str(name)
     if _NAME.fullmatch(text) and path.suffix not in _FILES:
         for folder in folders():
-            for found in (folder / f"{text}.safetensors", folder / text):
-                if found.exists():
-                    return found
+            for place in (folder / f"{text}.safetensors", folder / text):
+                if place.exists():
+                    return place
         places = ", ".join(str(folder) for folder in folders())
         where = f"{setting}={text!r}: no such weights in {places}"
     elif is_hub_id(text) and not path.parent.is_dir():
         return huggingface.download(text)
     else:
         where = f"{text}: no such weights"
-    raise FileNotFoundError(
-        f"{where}; train them with --mode=train, or convert those of others with "
-        "--mode=convert"
-    )
+    remedy = "train them with --mode=train, or convert those of others with "
+    remedy = published.remedy(text) or remedy + "--mode=convert"
+    raise FileNotFoundError(f"{where}; {remedy}")
 
 
 def is_hub_id(text: str) -> bool:
@@ -199,13 +220,13 @@ def law_paths(name: str | os.PathLike) -> list[pathlib.Path]:
         return [path] if path.is_file() else []
     stem = path.name.removesuffix(".safetensors")
     places = [*([path.parent] if path.is_file() else []), *folders()]
-    found = [
+    laws = [
         law
         for place in dict.fromkeys(place.resolve() for place in places)
         for pattern in ("_law.npz", "_*_law.npz")
         for law in sorted(place.glob(glob.escape(stem) + pattern))
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(laws))
 
 
 def folders() -> Iterator[pathlib.Path]:
@@ -250,3 +271,9 @@ def empty_params(net: Any, image_shape: Sequence[int]) -> Any:
     x = jax.ShapeDtypeStruct(tuple(image_shape), jnp.float32)
     noise_level = jax.ShapeDtypeStruct((), jnp.float32)
     return jax.eval_shape(net.init, jax.random.key(0), x, noise_level)
+
+
+def empty_of_image(net: Any, image_shape: Sequence[int]) -> Any:
+    """Return the same of a network that sees an image alone."""
+    x = jax.ShapeDtypeStruct(tuple(image_shape), jnp.float32)
+    return jax.eval_shape(net.init, jax.random.key(0), x)

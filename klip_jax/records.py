@@ -1,8 +1,10 @@
 """What weights say of themselves: the record in a file, and how it is checked.
 
-That of a prior has its network, how the network is a denoiser, the shape of its images
-and a table of its errors; that of a classifier, a network and a shape; that of an
-autoencoder the same, its network from another room.
+prior        a network, how it is a denoiser, the shape of its images, and a table
+             of its errors
+classifier   a network of that room, and a shape
+autoencoder  a network, and the shape of its images
+distance     the class of the room `distances` that the weights are of
 """
 
 import itertools
@@ -13,11 +15,27 @@ from typing import Any
 
 from klip_jax.rooms import modules
 
+NAMED = {
+    "prior": ("net", "prior"),
+    "classifier": ("net",),
+    "autoencoder": ("net",),
+    "distance": ("distance",),
+}
+"""{kind: fields with a name and settings}."""
+
+
+def kind(record: Mapping[str, Any]) -> str:
+    """Return what weights are of, one of `NAMED`, by what their record has."""
+    if "distance" in record:
+        return "distance"
+    if is_classifier(record):
+        return "classifier"
+    whole = {"net", "image_shape"} <= record.keys()
+    return "autoencoder" if whole and "prior" not in record else "prior"
+
 
 def check_record(path: str | os.PathLike, record: Mapping[str, Any]) -> None:
     """Check the record of weights: what is there, of what type, and finite.
-
-    That of a classifier tells of a network and of the shape of its images.
 
     Raises:
       ValueError: naming the first field that is missing or wrong.
@@ -27,16 +45,19 @@ def check_record(path: str | os.PathLike, record: Mapping[str, Any]) -> None:
         if not right:
             raise ValueError(f"{path}: the record's {field} {rule}")
 
-    for field in ("net", "prior")[: 1 if is_classifier(record) else 2]:
+    of = kind(record)
+    for field in NAMED[of]:
         part = record.get(field)
         right = isinstance(part, Mapping) and isinstance(part.get("name"), str)
         require(right, field, "must hold a name and settings")
+    if of == "distance":
+        return
     for field in ("image_shape", "net_shape")[: 1 + ("net_shape" in record)]:
         shape = record.get(field)
         right = isinstance(shape, list | tuple) and len(shape) == 3
         right = right and all(type(n) is int and 0 < n <= 1 << 16 for n in shape or ())
         require(right, field, "must be three whole numbers, height, width, channels")
-    if is_classifier(record):
+    if of != "prior":
         return
     prior = record["prior"]
     for name, value in prior.items():

@@ -18,12 +18,12 @@ PACKAGE = pathlib.Path(klip_jax.__file__).parent
 
 def modules(room: str) -> dict[str, str]:
     """Return {short name: full name} of what a room offers; bases are left out."""
-    found = {}
+    known = {}
     for folder in (*_ALSO.get(room, ()), room):
         for path in sorted((PACKAGE / folder).glob("*.py")):
             if path.stem != "__init__" and not (path.stem + "_").startswith("base_"):
-                found[path.stem] = f"klip_jax.{folder}.{path.stem}"
-    return dict(sorted(found.items()))
+                known[path.stem] = f"klip_jax.{folder}.{path.stem}"
+    return dict(sorted(known.items()))
 
 
 def module(room: str, name: str) -> ModuleType:
@@ -56,23 +56,23 @@ def resolve(room: str, name: Any) -> Any:
         raise ValueError(f"{room}: name={short(name)}: give a text, 'module.Public'")
     own = ":" in name
     module_name, _, attribute = name.partition(":" if own else ".")
-    found = _imported(room, module_name) if own else module(room, module_name)
-    if attribute.startswith("_") or not hasattr(found, attribute):
+    place = _imported(room, module_name) if own else module(room, module_name)
+    if attribute.startswith("_") or not hasattr(place, attribute):
         raise ValueError(
             f"{room}: {short(module_name)} has no {short(attribute)} (in "
-            f"{short(name)}); it has {public_names(found)}"
+            f"{short(name)}); it has {public_names(place)}"
         )
-    return getattr(found, attribute)
+    return getattr(place, attribute)
 
 
-def public_names(found: ModuleType) -> list[str]:
+def public_names(module: ModuleType) -> list[str]:
     """Return the classes and functions that a module defines itself."""
     return sorted(
         name
-        for name, value in vars(found).items()
+        for name, value in vars(module).items()
         if not name.startswith("_")
         and callable(value)
-        and getattr(value, "__module__", "") == found.__name__
+        and getattr(value, "__module__", "") == module.__name__
     )
 
 

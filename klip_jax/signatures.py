@@ -56,16 +56,16 @@ def fill(kind: type, settings: Mapping[str, Any], where: str) -> Any:
     return construct(kind, where, settings)
 
 
-def check_fields(found: Iterable[str], known: Iterable[str], where: str) -> None:
+def check_fields(given: Iterable[str], known: Iterable[str], where: str) -> None:
     """Raise a ValueError naming the first field that is unknown or missing."""
-    found, known = list(found), list(known)
-    for name in found:
+    given, known = list(given), list(known)
+    for name in given:
         if name not in known:
             raise ValueError(
                 f"{where}: no setting {short(name)}; there are {sorted(known)}"
             )
     for name in known:
-        if name not in found:
+        if name not in given:
             raise ValueError(f"{where}: the setting {name!r} is missing")
 
 

@@ -80,19 +80,19 @@ def betas(scheduler: Mapping, source: str = "") -> list[float]:
     low, high = scheduler.get("beta_start", 1e-4), scheduler.get("beta_end", 0.02)
     kind = scheduler.get("beta_schedule", "linear")
     if kind == "linear":
-        found = np.linspace(low, high, steps)
+        values = np.linspace(low, high, steps)
     elif kind == "scaled_linear":
-        found = np.linspace(low**0.5, high**0.5, steps) ** 2
+        values = np.linspace(low**0.5, high**0.5, steps) ** 2
     elif kind == "squaredcos_cap_v2":
         angle = (np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2
         abar = np.cos(angle) ** 2
-        found = np.minimum(1 - abar[1:] / abar[:-1], 0.999)
+        values = np.minimum(1 - abar[1:] / abar[:-1], 0.999)
     else:
         raise ValueError(
             f"{source}: beta_schedule={kind!r}; must be linear, scaled_linear, "
             "squaredcos_cap_v2, or trained_betas given"
         )
-    return found.tolist()
+    return values.tolist()
 
 
 def _renamed(name):

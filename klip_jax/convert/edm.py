@@ -148,16 +148,18 @@ def _renamed(name, finest):
     return re.sub(r"^(enc|dec)\.(\d+)x\d+_", level, name)
 
 
-def _network(found, path):
+def _network(content, path):
     """Return ({name: array}, sigma_data) of what a pickle holds."""
-    if isinstance(found, dict):
-        found = next((found[k] for k in ("ema", "net", "model") if k in found), found)
-    if isinstance(found, dict):
-        return pickles.arrays(found), 0.5
-    if not isinstance(found, pickles.Record):
-        raise ValueError(f"{path}: holds no network")
-    if found.name not in (*PRECONDITIONERS, "SongUNet"):
-        raise ValueError(
-            f"{path}: a {found.name}; only {', '.join(PRECONDITIONERS)} are supported"
+    if isinstance(content, dict):
+        content = next(
+            (content[k] for k in ("ema", "net", "model") if k in content), content
         )
-    return pickles.arrays(found), float(found.state.get("sigma_data", 0.5))
+    if isinstance(content, dict):
+        return pickles.arrays(content), 0.5
+    if not isinstance(content, pickles.Record):
+        raise ValueError(f"{path}: holds no network")
+    if content.name not in (*PRECONDITIONERS, "SongUNet"):
+        raise ValueError(
+            f"{path}: a {content.name}; only {', '.join(PRECONDITIONERS)} are supported"
+        )
+    return pickles.arrays(content), float(content.state.get("sigma_data", 0.5))

@@ -37,25 +37,28 @@ def load(folder) -> Converted:
     place = folder / "unet" if (folder / "unet" / "config.json").is_file() else folder
     config = _read_json(place / "config.json")
     if "block_out_channels" not in config:
-        raise ValueError(f"{place / 'config.json'}: not the config of a UNet2DModel")
+        raise ValueError(
+            f"{place / 'config.json'}: not the config of a UNet2DModel; of a "
+            "classifier of timm give its file, --source=model.safetensors"
+        )
     schedule = [folder / "scheduler" / "scheduler_config.json"]
     schedule += [folder / "scheduler_config.json", place / "scheduler_config.json"]
-    found = [path for path in schedule if path.is_file()]
-    if not found:
+    present = [path for path in schedule if path.is_file()]
+    if not present:
         raise FileNotFoundError(f"{schedule[0]}: no such file; it has the noise levels")
-    return convert(config, _read_json(found[0]), _weights(place), str(folder))
+    return convert(config, _read_json(present[0]), _weights(place), str(folder))
 
 
 def _read_json(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; not a folder of diffusers")
     try:
-        found = json.loads(path.read_text())
+        config = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path}: not a JSON file ({error})") from None
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         raise ValueError(f"{path}: not the JSON of a config")
-    return found
+    return config
 
 
 def _weights(place):
@@ -84,7 +87,7 @@ def _read_weights(path):
             raise ValueError(
                 f"{path}: not a readable safetensors file ({error})"
             ) from None
-    found = pickles.load(path)
-    if not isinstance(found, dict):
+    content = pickles.load(path)
+    if not isinstance(content, dict):
         raise ValueError(f"{path}: holds no weights by name")
-    return pickles.arrays(found)
+    return pickles.arrays(content)

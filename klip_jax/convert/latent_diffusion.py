@@ -86,8 +86,8 @@ def autoencoder(
     params = flax_tree(ours)
     params["params"]["codes"] = codes
     side = size or 256
-    found = record(net, {}, (side, side, net["channels"]), source)
-    return Converted(params, {k: found[k] for k in found if k not in NO_PRIOR})
+    told = record(net, {}, (side, side, net["channels"]), source)
+    return Converted(params, {k: told[k] for k in told if k not in NO_PRIOR})
 
 
 def _autoencoder(arrays, source):
@@ -114,8 +114,8 @@ def _autoencoder(arrays, source):
 
 
 def _betas(arrays):
-    found = arrays.get("betas")
-    return betas(SCHEDULE) if found is None else np.float64(found).tolist()
+    own = arrays.get("betas")
+    return betas(SCHEDULE) if own is None else np.float64(own).tolist()
 
 
 def _gated(name):

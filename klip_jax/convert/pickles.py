@@ -65,21 +65,21 @@ def loads(data: bytes) -> Any:
     if data[:4] == b"PK\x03\x04":
         return torch_files.read_zip(data, _find, _build)
     stream = io.BytesIO(data)
-    found = run(stream, _find, _build)
-    is_torch = type(found) is int and found == torch_files.MAGIC
-    return torch_files.read_stream(stream, _find, _build) if is_torch else found
+    content = run(stream, _find, _build)
+    is_torch = type(content) is int and content == torch_files.MAGIC
+    return torch_files.read_stream(stream, _find, _build) if is_torch else content
 
 
-def arrays(found: Record | Mapping) -> dict[str, np.ndarray]:
+def arrays(content: Record | Mapping) -> dict[str, np.ndarray]:
     """Return {dotted name: array} of the parameters and buffers of a torch module.
 
     Args:
-      found: a module's `Record`, or a state dict.
+      content: a module's `Record`, or a state dict.
     """
-    if not isinstance(found, Record):
-        return {k: v for k, v in found.items() if isinstance(v, np.ndarray)}
+    if not isinstance(content, Record):
+        return {k: v for k, v in content.items() if isinstance(v, np.ndarray)}
     flat: dict[str, np.ndarray] = {}
-    seen, open_ = set(), [("", found)]
+    seen, open_ = set(), [("", content)]
     while open_:
         prefix, record = open_.pop()
         # Each module once, in whatever circles they refer to each other.
@@ -107,8 +107,8 @@ class _Unbuilt:
 def _find(module, name):
     """Return what stands for a name, if it is allowed."""
     text = f"{module}.{name}"
-    if found := NAMES.get(text.replace("numpy._core.", "numpy.core.")):
-        return found
+    if known := NAMES.get(text.replace("numpy._core.", "numpy.core.")):
+        return known
     # Modules of torch become a record of their parameters, and what trainers keep
     # beside them one of its state; neither library is asked.
     if module.startswith(("torch.nn.modules.", "pytorch_lightning.callbacks.")):

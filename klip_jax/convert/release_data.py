@@ -22,29 +22,29 @@ def load(sources: Sequence) -> dict[str, np.ndarray]:
       FileNotFoundError: if there is no such file.
       ValueError: if one is broken, wants to execute something, or holds no images.
     """
-    found = {}
+    arrays = {}
     for source in map(pathlib.Path, sources):
         group = source.stem.split("_")[-1]
-        if f"{group}_images" in found:
+        if f"{group}_images" in arrays:
             raise ValueError(f"{source}: a second group {group!r}; rename the file")
         for name, array in convert(pickles.load(source), source).items():
-            found[f"{group}_{name}"] = array
-    return found
+            arrays[f"{group}_{name}"] = array
+    return arrays
 
 
-def convert(found, source="") -> dict[str, np.ndarray]:
+def convert(content, source="") -> dict[str, np.ndarray]:
     """Return images, masks and body of a dict of the release.
 
     Raises:
       ValueError: if it holds no images, or masks of another size.
     """
-    images = found.get("imgs") if isinstance(found, dict) else None
+    images = content.get("imgs") if isinstance(content, dict) else None
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         raise ValueError(f"{source}: holds no dict with 'imgs' of uint8")
     if images.ndim not in (3, 4):
         raise ValueError(f"{source}: imgs must be [N, H, W(, 3)], got {images.shape}")
     result = {"images": images}
-    labels, masks = found.get("labels"), found.get("masks")
+    labels, masks = content.get("labels"), content.get("masks")
     if labels is not None:
         is_bool = np.asarray(labels).dtype == bool
         result["masks"] = np.asarray(labels) > (0 if is_bool else 1)

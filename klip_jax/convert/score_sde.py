@@ -132,11 +132,11 @@ def _architecture(flat, size, source):
 def _parameters(tree, path):
     """Return the parameters in a training state, the exponential average if any."""
     for route in (("params_ema",), ("optimizer", "target"), ("target",), ("params",)):
-        found = tree
+        inner = tree
         for name in route:
-            found = found.get(name, {}) if isinstance(found, Mapping) else {}
-        if found:
-            tree = found
+            inner = inner.get(name, {}) if isinstance(inner, Mapping) else {}
+        if inner:
+            tree = inner
             break
     while isinstance(tree, Mapping) and set(tree) == {"params"}:
         tree = tree["params"]

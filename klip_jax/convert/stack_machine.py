@@ -117,9 +117,9 @@ class _Machine:
 
     def since_mark(self):
         start = self.marks.pop()
-        found = self.stack[start:]
+        items = self.stack[start:]
         del self.stack[start:]
-        return found
+        return items
 
     def op_PROTO(self, version):
         pass
@@ -224,11 +224,11 @@ class _Machine:
     def op_BUILD(self):
         state, target = self.pop(), self.pop()
         self.charge(state, *(state if type(state) is tuple else ()))
-        found = self.build(target, state)
-        self.stack.append(found)
+        built = self.build(target, state)
+        self.stack.append(built)
         # It was memoised before; the memo must have what it became.
-        if found is not target and id(target) in self.places:
-            self.memo[self.places.pop(id(target))] = found
+        if built is not target and id(target) in self.places:
+            self.memo[self.places.pop(id(target))] = built
 
     def _find(self, module, name):
         if type(module) is not str or type(name) is not str:

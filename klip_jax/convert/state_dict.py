@@ -36,16 +36,16 @@ def read(path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}: not a readable safetensors file ({error})") from None
 
 
-def named(found) -> dict[str, np.ndarray]:
+def named(content) -> dict[str, np.ndarray]:
     """Return the arrays of what was read, at whatever level they are.
 
     Args:
-      found: a state dict, one of a trainer around it, or anything else.
+      content: a state dict, one of a trainer around it, or anything else.
     """
-    if not isinstance(found, Mapping):
+    if not isinstance(content, Mapping):
         return {}
-    inner = [found[k] for k in LEVELS if isinstance(found.get(k), Mapping)]
-    arrays = pickles.arrays(inner[0] if inner else found)
+    inner = [content[k] for k in LEVELS if isinstance(content.get(k), Mapping)]
+    arrays = pickles.arrays(inner[0] if inner else content)
     return {name.removeprefix(PREFIX): array for name, array in arrays.items()}
 
 

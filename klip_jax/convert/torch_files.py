@@ -115,7 +115,7 @@ def read_stream(stream: io.BytesIO, find, build):
             waiting[key] = dtype, Storage(np.zeros(count, _readable(dtype)))
         return waiting[key][1]
 
-    found = run(stream, find, build, persistent)
+    content = run(stream, find, build, persistent)
     # The numbers come after the program that uses them; its tensors are views.
     for key in run(stream, find, build):
         dtype, storage = waiting[key]
@@ -123,7 +123,7 @@ def read_stream(stream: io.BytesIO, find, build):
         if count != len(storage.numbers):
             raise ValueError(f"it has a storage of {count}, not {len(storage.numbers)}")
         storage.numbers[:] = np.frombuffer(stream.read(count * dtype.itemsize), dtype)
-    return found
+    return content
 
 
 def _numbers_of(kind):

@@ -70,8 +70,8 @@ def convert(
     flat = {}
     for name, array in arrays.items():
         if not name.endswith("num_batches_tracked"):
-            path, found = _renamed(name, np.asarray(array, np.float32))
-            flat[path] = found
+            path, array = _renamed(name, np.asarray(array, np.float32))
+            flat[path] = array
     shape = [size or side, size or side, arrays["conv1.weight"].shape[1]]
     more = {"source": source, "data": "unknown"}
     more["licence"] = "unknown: see where the weights come from"

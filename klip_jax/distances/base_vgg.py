@@ -46,14 +46,14 @@ class VGG16(nn.Module):
         if self.pooling not in ("max", "l2"):
             raise ValueError(f"pooling={self.pooling!r}: must be of ('max', 'l2')")
         mean, std = (jnp.asarray(a, x.dtype) for a in (MEAN, STD))
-        h, found = (x - mean) / std, []
+        h, stages = (x - mean) / std, []
         for stage, (width, depth) in enumerate(zip(self.widths, DEPTHS, strict=True)):
             if stage:
                 h = _max(h) if self.pooling == "max" else _l2(h)
             for i in range(depth):
                 h = nn.relu(nn.Conv(width, (3, 3), name=f"conv_{stage}_{i}")(h))
-            found.append(h)
-        return found
+            stages.append(h)
+        return stages
 
 
 def _max(h):

@@ -9,7 +9,8 @@
 over the stages k = 1..5 of the network, of DISTS the image itself as k = 0; n(f) is f
 over its length across channels, m, v are means, variances and the covariance of a
 channel over all pixels. Both are callables of two images [H, W, 3] in [0, 1] that hold
-their weights, made by `convert.vgg` from files that are not shipped: see there.
+their weights, of files that are not shipped: see `convert.vgg`. A run reads them from a
+file of ours, perceptual=dict(weights="dists"); see `hub.load_perceptual`.
 
 Departures: images are not resized. The authors of DISTS resize to 256 pixels where an
 image is larger.
@@ -18,6 +19,7 @@ Reference: Zhang et al. 2018, eq. 1 (LPIPS, its version 0.1); Ding et al. 2020, 
 to 6 (DISTS).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -25,7 +27,7 @@ from jax import Array
 from jaxtyping import Float
 
 from klip_jax import struct
-from klip_jax.distances.base_vgg import VGG16
+from klip_jax.distances.base_vgg import DEPTHS, VGG16
 from klip_jax.types import Image
 
 _SMALL, _C = 1e-10, 1e-6
@@ -45,14 +47,27 @@ class LPIPS:
     weights: tuple[Array, ...]
     net: VGG16 = struct.field(pytree_node=False, default=VGG16("max"))
 
+    @classmethod
+    def of(cls, weights: Mapping[str, Any]) -> "LPIPS":
+        """Make it of {"params", "line_0", .. "line_4"}, as a file of ours holds them.
+
+        Raises:
+          ValueError: naming the first array that is missing or of another shape.
+        """
+        widths = widths_of(weights)
+        lines = tuple(
+            _vector(weights, f"line_{k}", width) for k, width in enumerate(widths)
+        )
+        return cls({"params": weights["params"]}, lines, VGG16("max", widths))
+
     def __call__(self, a: Image, b: Image) -> Float[Array, ""]:
         """Return the distance of two images in [0, 1]."""
         both = (self.net.apply(self.params, x) for x in (a, b))
-        found = jnp.zeros((), a.dtype)
+        total = jnp.zeros((), a.dtype)
         for w, one, other in zip(self.weights, *both, strict=True):
             gap = (_direction(one) - _direction(other)) ** 2
-            found += jnp.mean(jnp.matmul(gap, w, precision="highest"))
-        return found
+            total += jnp.mean(jnp.matmul(gap, w, precision="highest"))
+        return total
 
 
 @struct.dataclass
@@ -70,6 +85,18 @@ class DISTS:
     alpha: Float[Array, " k"]
     beta: Float[Array, " k"]
     net: VGG16 = struct.field(pytree_node=False, default=VGG16("l2"))
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Any]) -> "DISTS":
+        """Make it of {"params", "alpha", "beta"}, as a file of ours holds them.
+
+        Raises:
+          ValueError: naming the first array that is missing or of another shape.
+        """
+        widths = widths_of(weights)
+        count = 3 + sum(widths)
+        alpha, beta = (_vector(weights, name, count) for name in ("alpha", "beta"))
+        return cls({"params": weights["params"]}, alpha, beta, VGG16("l2", widths))
 
     def __call__(self, a: Image, b: Image) -> Float[Array, ""]:
         """Return the distance of two images in [0, 1], or around it."""
@@ -93,6 +120,37 @@ class DISTS:
             textures.append((2 * mean_a * mean_b + _C) / (mean_a**2 + mean_b**2 + _C))
             structures.append((2 * shared + _C) / (var_a + var_b + _C))
         return jnp.concatenate(textures), jnp.concatenate(structures)
+
+
+def widths_of(weights: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the channels of each stage of the VGG16 in {"params", ...}.
+
+    Raises:
+      ValueError: naming the first array that is missing or of another shape.
+    """
+    network, widths, channels = weights.get("params", {}), [], 3
+    for stage, depth in enumerate(DEPTHS):
+        for i in range(depth):
+            layer = network.get(f"conv_{stage}_{i}", {})
+            if not {"kernel", "bias"} <= layer.keys():
+                raise ValueError(f"params/conv_{stage}_{i} is missing")
+            shape, width = layer["kernel"].shape, layer["bias"].shape[-1]
+            if shape != (3, 3, channels, width):
+                raise ValueError(
+                    f"params/conv_{stage}_{i}/kernel is {shape}, where VGG16 has "
+                    f"{(3, 3, channels, width)}"
+                )
+            channels = width
+        widths.append(channels)
+    return tuple(widths)
+
+
+def _vector(weights, name, count):
+    array = weights.get(name)
+    if array is None or array.shape != (count,):
+        shape = "missing" if array is None else array.shape
+        raise ValueError(f"{name} is {shape}, where {count} numbers are needed")
+    return jnp.asarray(array)
 
 
 def _direction(x):

@@ -8,8 +8,6 @@ import pathlib
 import re
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from klip_jax import hub
@@ -26,10 +24,11 @@ from klip_jax.convert import (
     score_sde,
     state_dict,
     torchvision,
+    vgg,
 )
 from klip_jax.convert.base import Converted
 from klip_jax.files import write_atomically
-from klip_jax.records import check_record, is_classifier
+from klip_jax.records import check_record, kind
 
 LAYOUTS = (latent_diffusion, adm, ddim, torchvision)
 """Of state dicts; each has a `MARK`, a name that is only there in its own."""
@@ -40,8 +39,8 @@ class Request(NamedTuple):
     """What to convert.
 
     Attributes:
-      source: a folder, a file, a hub id "<owner>/<name>", or the release's .npy files
-        separated by commas.
+      source: a folder, a file, a hub id "<owner>/<name>"; separated by commas the
+        release's .npy files, or the two files of a perceptual distance (`convert.vgg`).
       target: file to write; "" chooses its name.
       size: side of the images, pixels, where the source does not say; 0 if it does.
       patch, pad: pixels, for PaDIS only; see `priors.patches`.
@@ -86,13 +85,12 @@ def convert(request: Request, *, weights: str = "") -> pathlib.Path:
         np.savez_compressed(buffer, **arrays)
         write_atomically(target, buffer.getvalue())
         return target
-    first, *others = _weights(request)
+    first, *others = _weights(request, sources)
     beside = target.with_stem(f"{target.stem}_autoencoder")
     if others and beside.exists():
         raise ValueError(f"{beside} exists; give another --target or delete it")
     for converted in (first, *others):
         _check(request.source, converted)
-    check_record(request.source, first.record)
     save_weights(target, *first, dtype="float32")
     for converted in others:
         save_weights(beside, *converted, dtype="float32")
@@ -102,28 +100,41 @@ def convert(request: Request, *, weights: str = "") -> pathlib.Path:
 def _check(source: str, converted: Converted) -> None:
     """Check that weights fit the network that they name, and are finite."""
     params, record = converted
-    net = build("classifiers" if is_classifier(record) else "nets", record["net"])
-    if "prior" in record:
-        shape = record.get("net_shape", record["image_shape"])
-        empty = hub.empty_params(net, shape)
-    else:
-        x = jax.ShapeDtypeStruct(tuple(record["image_shape"]), jnp.float32)
-        empty = jax.eval_shape(net.init, jax.random.key(0), x)
-    check_fit(source, params, empty)
+    check_record(source, record)
     check_finite(source, params)
+    of = kind(record)
+    if of == "distance":
+        return  # it was built of them
+    net = build("classifiers" if of == "classifier" else "nets", record["net"])
+    shape = record.get("net_shape", record["image_shape"])
+    empty = hub.empty_params if of == "prior" else hub.empty_of_image
+    check_fit(source, params, empty(net, shape))
 
 
-def _weights(request: Request) -> list[Converted]:
+def _weights(request: Request, sources: list[str]) -> list[Converted]:
     """Return what the source holds: a network, and perhaps its autoencoder."""
+    if len(sources) == 2:
+        return [vgg.convert(*sources)]
+    if len(sources) > 2:
+        raise ValueError(
+            f"{request.source}: give one source, or the two files of a perceptual "
+            "distance, VGG16 and its weights"
+        )
     path, size = pathlib.Path(request.source), request.size
     if path.is_file() and path.suffix in STATE_DICTS:
         arrays = state_dict.read(path)
         for layout in LAYOUTS:
             if layout.MARK in arrays:
-                found = [layout.convert(arrays, str(path), size=size)]
+                converted = [layout.convert(arrays, str(path), size=size)]
                 if layout is latent_diffusion:
-                    found += [layout.autoencoder(arrays, str(path), size=size)]
-                return found
+                    converted += [layout.autoencoder(arrays, str(path), size=size)]
+                return converted
+        if arrays and not any("map_layer" in name for name in arrays):
+            raise ValueError(
+                f"{path}: no layout that we know: not guided or latent diffusion, "
+                "DiffNB, EDM, nor a ResNet of torchvision, timm or OpenOOD; it begins "
+                f"with {sorted(arrays)[0]!r}"
+            )
     return [_network(request)]
 
 
@@ -139,8 +150,8 @@ def _network(request: Request) -> Converted:
             raise FileNotFoundError(f"{path}: no such file or folder to convert")
         folder = huggingface.download(request.source, request.revision)
         params, record = hub_folder.load(folder)
-        found = {"source": request.source, "revision": folder.name}
-        return Converted(params, record | found)
+        place = {"source": request.source, "revision": folder.name}
+        return Converted(params, record | place)
     if path.suffix in (".pkl", *STATE_DICTS) or _is_edm(path):
         patches = {"patch": request.patch, "pad": request.pad}
         return edm.load(path, size=size, **patches)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from klip_jax import config, hub, signatures
@@ -15,7 +16,13 @@ from klip_jax.run.inputs import Inputs
 from klip_jax.run.look import Scene, Viewer
 from klip_jax.run.named_images import image_sets, read_inputs
 from klip_jax.run.provenance import tree_digest
-from klip_jax.run.rehearse import Rehearsal, build_detector, rehearse, what_is_there
+from klip_jax.run.rehearse import (
+    Rehearsal,
+    Shapes,
+    build_detector,
+    rehearse,
+    what_is_there,
+)
 from klip_jax.run.shipped import (
     check_fits,
     law_fingerprints,
@@ -37,7 +44,7 @@ class Job:
       detectors: by name, in their order; not fitted yet.
       inputs: what is looked at.
       healthy: images for fits and conformal p-values; None if none are named.
-      shape: (H, W, C) of the images.
+      shapes: (H, W, C) of the images, and of what the prior denoises.
       laws: scores [M] of draws of the model that are known already, by detector.
       fingerprints: of each detector's law; see `reference_law.fingerprint`.
       rehearsed: what each detector will look at and tell.
@@ -51,11 +58,16 @@ class Job:
     detectors: dict[str, Detector]
     inputs: Inputs
     healthy: Inputs | None
-    shape: tuple[int, ...]
+    shapes: Shapes
     laws: dict[str, np.ndarray]
     fingerprints: dict[str, str]
     rehearsed: dict[str, Rehearsal]
     digests: dict[str, str]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W, C) of the images."""
+        return self.shapes.picture
 
     @property
     def draws(self) -> int:
@@ -65,8 +77,9 @@ class Job:
     @property
     def drawn(self) -> dict[str, Detector]:
         """The detectors that need draws of the model: none ships with their law."""
-        found = {n: d for n, d in self.detectors.items() if n not in self.laws}
-        return found if self.draws else {}
+        if not self.draws:
+            return {}
+        return {n: d for n, d in self.detectors.items() if n not in self.laws}
 
     def viewer(self) -> Viewer:
         """Return what looks at images, to be kept as long as there are any."""
@@ -88,29 +101,38 @@ def prepare(settings: Mapping[str, Any], folder) -> Job:
     settings = tree.check(settings)
     sets = image_sets(settings)  # data are asked for before weights: they are named
     prior, record = hub.load(settings["prior"]["weights"])
-    shape = tuple(record["image_shape"])
-    scene = _scene(settings, prior, shape)
-    inputs, healthy, digests = read_inputs(settings, sets, scene, shape)
+    shapes = _shapes(settings, sets, tuple(record["image_shape"]))
+    scene = _scene(settings, prior, shapes)
+    inputs, healthy, digests = read_inputs(settings, sets, scene, shapes.picture)
     detectors = {
         name: build_detector(name, chosen)
         for name, chosen in settings["detectors"].items()
     }
     there = what_is_there(scene, inputs)
+    check_fits(settings, detectors)
+    images = settings["calibration"]["draws"] if healthy is None else len(healthy)
     rehearsed = {
         name: rehearse(
-            name, settings["detectors"][name]["name"], scene, d, shape, there
+            name,
+            settings["detectors"][name]["name"],
+            scene,
+            detector,
+            shapes,
+            there,
+            fitted_on=images // 2,
         )
-        for name, d in detectors.items()
+        for name, detector in detectors.items()
     }
     fingerprints = law_fingerprints(settings, record, scene, detectors)
     laws, law_digest = shipped_laws(settings, detectors, fingerprints)
-    check_fits(settings, detectors)
     digests |= {
         "prior": tree_digest(prior),
         "classifier": tree_digest(scene.classifier),
         "operator": operator_digest(settings, scene),
         "reference law": law_digest,
     }
+    if parts := [a for a in jax.tree.leaves(detectors) if isinstance(a, jax.Array)]:
+        digests["weights of detectors"] = tree_digest(parts)
     job = Job(
         Path(folder),
         settings,
@@ -119,7 +141,7 @@ def prepare(settings: Mapping[str, Any], folder) -> Job:
         detectors,
         inputs,
         healthy,
-        shape,
+        shapes,
         laws,
         fingerprints,
         rehearsed,
@@ -133,24 +155,38 @@ def prepare(settings: Mapping[str, Any], folder) -> Job:
         {
             "main": settings["main"],
             "total": len(inputs),
-            "image_shape": list(shape),
+            "image_shape": list(shapes.picture),
             "posterior_calls": calls,
-            "detectors": {name: found.about for name, found in rehearsed.items()},
+            "detectors": {name: rehearsed[name].about for name in rehearsed},
         },
     )
     return job
 
 
-def _scene(settings, prior, shape) -> Scene:
+def _shapes(settings, sets, prior: tuple[int, ...]) -> Shapes:
+    """Return what the run looks at: what was measured is the prior's own size."""
+    if settings["scan"] is not None or "data" not in sets:
+        return Shapes(prior, prior)
+    shapes, draws = Shapes(tuple(sets["data"].shape), prior), settings["calibration"]
+    if shapes.picture != prior and draws["draws"]:
+        raise ValueError(
+            f"data: the images are {shapes.picture}, but a draw of the model is of "
+            f"{prior}; give data of that size, or --config.calibration.draws=0 (and "
+            "calibration.healthy for p-values)"
+        )
+    return shapes
+
+
+def _scene(settings, prior, shapes: Shapes) -> Scene:
     classifier, weights = None, settings["classifier"]["weights"]
     if weights:
         classifier, _ = hub.load_classifier(weights)
-        if classifier.image_shape != shape:
+        if classifier.image_shape != shapes.picture:
             raise ValueError(
                 f"classifier.weights: {weights} names images of "
-                f"{classifier.image_shape}, but the prior is for {shape}"
+                f"{classifier.image_shape}, but the pictures are {shapes.picture}"
             )
-    scan = settings["scan"]
+    scan, shape = settings["scan"], shapes.prior
     if scan is None:
         return Scene(prior, classifier)
     operator = config.build("operators", scan["operator"], shape)

@@ -13,6 +13,7 @@ from klip_jax import config
 from klip_jax.run import look
 from klip_jax.run.inputs import Batch, Inputs
 from klip_jax.run.look import Scene
+from klip_jax.run.parts import with_weights
 from klip_jax.types import Detector
 
 _PARTS = "needs", "fits", "look", "judge", "fit", "extras", "network_calls"
@@ -24,6 +25,22 @@ _REMEDIES = {
     "classifier": "none is given: set config.classifier",
     "eligible": "the data do not tell where anomalies could be",
 }
+
+
+_MOST = 1024  # images that a fit is tried on
+
+
+class Shapes(NamedTuple):
+    """What a run looks at, each (H, W, C).
+
+    Attributes:
+      picture: of the images, or of the posterior's mean.
+      prior: of what the prior denoises; another one where a detector takes pictures to
+        it, by its settings `side` or `autoencoder` say.
+    """
+
+    picture: tuple[int, ...]
+    prior: tuple[int, ...]
 
 
 class Rehearsal(NamedTuple):
@@ -39,12 +56,14 @@ class Rehearsal(NamedTuple):
 
 
 def build_detector(name: str, settings: Mapping[str, Any]) -> Detector:
-    """Build a detector of the config.
+    """Build a detector of the config; weights of its parts are loaded.
 
     Raises:
+      FileNotFoundError: if there are no such weights.
       ValueError: if it is unknown, a setting is wrong, or it is no detector.
     """
     where = f"detectors.{name}"
+    settings = with_weights(settings, where)
     try:
         detector = config.build("detectors", settings)
     except ValueError as error:
@@ -89,8 +108,10 @@ def rehearse(
     of: str,
     scene: Scene,
     detector: Detector,
-    shape: tuple[int, ...],
+    shapes: Shapes,
     there: Mapping[str, bool],
+    *,
+    fitted_on: int,
 ) -> Rehearsal:
     """Trace all that a detector will do; nothing is computed.
 
@@ -98,36 +119,37 @@ def rehearse(
       name: its name in the config.
       of: the name of its class there.
       scene, detector: what is run.
-      shape: (H, W, C).
+      shapes: of pictures and prior.
       there: of `what_is_there`.
+      fitted_on: images that it will be fitted on, if it fits.
 
     Raises:
-      ValueError: if it needs what is not there, or cannot be traced.
+      ValueError: if it needs what is not there, shows the prior images of another size,
+        or cannot be traced or fitted.
     """
+    where = f"detectors.{name}: {of}"
     for need in detector.needs:
         if need not in there:
             raise ValueError(
-                f"detectors.{name}: {of} needs {need!r}, which is not one of "
-                f"{sorted(there)}"
+                f"{where} needs {need!r}, which is not one of {sorted(there)}"
             )
         if not there[need]:
             raise ValueError(
-                f"detectors.{name}: {of} needs {need!r}, but {_REMEDIES[need]}, or "
-                "leave this detector out"
+                f"{where} needs {need!r}, but {_REMEDIES[need]}, or leave this "
+                "detector out"
             )
-    one = functools.partial(_one_look, shape=shape, eligible=there["eligible"])
+    one = functools.partial(_one_look, shape=shapes.picture, eligible=there["eligible"])
     try:
+        check_shapes(scene, detector, shapes)
         looked = jax.eval_shape(one, scene, detector)
-        fitted = detector.fit(_invented(looked)) if detector.fits else detector
+        fitted = _fitted(detector, looked, fitted_on)
         detection, extras = jax.eval_shape(look.judge, fitted, looked)
     except Exception as error:
         # It may be anybody's code, and fail in any way.
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"detectors.{name}: {of}: {lines[0]}") from error
+        raise ValueError(f"{where}: {lines[0]}") from error
     if detection.score.shape != ():
-        raise ValueError(
-            f"detectors.{name}: {of}: the score of an image is {detection.score.shape}"
-        )
+        raise ValueError(f"{where}: the score of an image is {detection.score.shape}")
     about = {
         "class": of,
         "about": (inspect.getdoc(type(detector)) or "").partition("\n")[0].rstrip("."),
@@ -155,12 +177,49 @@ def _one_look(scene: Scene, detector: Detector, *, shape, eligible):
     return look.look(scene, detector, jnp.zeros(2, jnp.uint32), batch, posterior)
 
 
-def _invented(looked):
+def check_shapes(scene: Scene, detector: Detector, shapes: Shapes) -> None:
+    """Check that what a detector shows the prior is of the prior's size.
+
+    One that does not call the prior may look at pictures of any size.
+
+    Raises:
+      ValueError: if it is not.
+    """
+    if look.network_calls(scene, detector) == 0:
+        return
+    takes = getattr(detector, "prior_shape", None)
+    shown = shapes.picture if takes is None else tuple(takes(shapes.picture))
+    if shown != shapes.prior:
+        remedy = "data or prior.weights that fit"
+        if takes is not None:
+            remedy += ", or its side (of the prior's images) and autoencoder (of a "
+            remedy += "prior of latents)"
+        raise ValueError(
+            f"of pictures of {shapes.picture} it shows the prior {shown}, which is "
+            f"for {shapes.prior}; give {remedy}"
+        )
+
+
+def _fitted(detector, looked, count):
+    """Fit to `count` images, or to many, of invented numbers."""
+    if not detector.fits:
+        return detector
+    count = min(count, _MOST)
+    try:
+        return detector.fit(_invented(looked, count))
+    except ValueError as error:
+        raise ValueError(
+            f"cannot be fitted to {count} images ({str(error).strip()}); raise "
+            "calibration.draws or name more calibration.healthy, half of which it gets"
+        ) from None
+
+
+def _invented(looked, count):
     """Return numbers of the shape of what is looked at, to try a fit on."""
     rng = np.random.default_rng(0)
 
     def some(leaf):
-        values = rng.uniform(0.5, 1.5, (8, *leaf.shape))
+        values = rng.uniform(0.5, 1.5, (count, *leaf.shape))
         return jnp.asarray(values).astype(leaf.dtype)
 
     return jax.tree.map(some, looked)

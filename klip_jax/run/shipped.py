@@ -33,13 +33,13 @@ def law_fingerprints(settings, record, scene, detectors) -> dict[str, str]:
         "record": {k: record[k] for k in ("net", "prior")},
         "operator": operator_digest(settings, scene),
     }
-    found = {}
+    prints = {}
     for name, detector in detectors.items():
         description = {**shared, "detector": described(detector)}
         if "classifier" in detector.needs:
             description["classifier"] = described(scene.classifier)
-        found[name] = reference_law.fingerprint(scene.prior, plain(description))
-    return found
+        prints[name] = reference_law.fingerprint(scene.prior, plain(description))
+    return prints
 
 
 def shipped_laws(settings, detectors, fingerprints):
@@ -54,13 +54,13 @@ def shipped_laws(settings, detectors, fingerprints):
     known = {}
     for law in map(reference_law.load_law, paths):
         known |= {law.fingerprints[n]: scores for n, scores in law.scores.items()}
-    found = {
+    laws = {
         name: known[fingerprints[name]]
         for name, detector in detectors.items()
         # A fit needs what was looked at, not only what it scored.
         if fingerprints[name] in known and not detector.fits
     }
-    return found, tree_digest(found)
+    return laws, tree_digest(laws)
 
 
 def check_fits(settings, detectors) -> None:

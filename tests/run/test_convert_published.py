@@ -80,9 +80,9 @@ def test_latent_diffusion_becomes_a_prior_and_an_autoencoder(tmp_path, monkeypat
     autoencoder, record = hub.load_autoencoder(beside)
     same(autoencoder.params, first)
     assert jax.eval_shape(autoencoder.encode, x).shape == (4, 4, 3)
-    with pytest.raises(ValueError, match="the record's prior must hold a name"):
+    with pytest.raises(ValueError, match="weights of an autoencoder, not of a prior"):
         hub.load(beside)
-    with pytest.raises(ValueError, match="these are not weights of an autoencoder"):
+    with pytest.raises(ValueError, match="weights of a prior, not of an autoencoder"):
         hub.load_autoencoder(path)
     path.unlink()
     with pytest.raises(ValueError, match=r"ours_autoencoder\.safetensors exists"):

@@ -29,7 +29,7 @@ SETTINGS = dict(
 
 @pytest.fixture(scope="module")
 def classifier():
-    net = ResNet((1,), width=4, classes=3)
+    net = ResNet((1,), width=4, classes=3, mean=(0.5,), std=(0.25,))
     shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros(fake_run.SHAPE))
     rng = np.random.default_rng(0)
     variables = jax.tree.map(
@@ -96,5 +96,6 @@ def test_what_cannot_be_is_told(tmp_path, changes, words):
 def test_a_classifier_of_other_images(tmp_path, monkeypatch, classifier):
     other = dataclasses.replace(classifier, image_shape=(32, 32, 3))
     monkeypatch.setattr(hub, "load_classifier", lambda name: (other, {}))
-    with pytest.raises(ValueError, match=r"names names images of \(32, 32, 3\), but"):
+    words = r"images of \(32, 32, 3\), but the pictures are \(8, 8, 1\)"
+    with pytest.raises(ValueError, match=words):
         job.prepare(fake_run.settings(**SETTINGS), tmp_path / "run")
