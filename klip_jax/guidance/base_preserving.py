@@ -5,7 +5,7 @@
 where a network's own range is [low, 1], w = 1 - low is its width in image units and c
 = -low / w its zero. For images in [-1, 1] w = 2 and c = 1/2; latents have low = 0.
 
-Reference: docs/theory.md, section 1.
+Reference: docs/theory.md, sections 1 and 15.
 """
 
 import jax.numpy as jnp

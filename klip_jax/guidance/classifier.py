@@ -17,8 +17,8 @@ sampler's; the release calls the network twice. The `scan` is a `Target`, images
 [0, 1] and networks are those of [-1, 1]. s is in units of the log likelihood; with J
 crops that are summed the guidance is about J s strong.
 
-Reference: Gao et al. 2023 (DiffGuard), section 3.2 and eq. 7, and its release; Dhariwal
-and Nichol 2021, algorithm 2; docs/theory.md, section 8.
+Reference: Gao et al. 2023 (DiffGuard), section 3.2.1 and eq. 4, 7 and 8, and its
+release; Dhariwal and Nichol 2021, algorithm 2; docs/theory.md, section 15.
 """
 
 from typing import Any, NamedTuple

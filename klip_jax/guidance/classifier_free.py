@@ -7,7 +7,7 @@ activation map of the classifier above a cut). w = 1 is the conditional model it
 Its `scan` is a `Label`; the denoiser must know classes (`types.Conditional`).
 
 Reference: Ho and Salimans 2022, eq. 6 (there w is one less); Gao et al. 2023
-(DiffGuard), section 3.3 and eq. 10; docs/theory.md, section 8.
+(DiffGuard), eq. 5 and section 3.2.2 (the mask); docs/theory.md, section 15.
 """
 
 from typing import Any, NamedTuple
