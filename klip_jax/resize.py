@@ -63,8 +63,8 @@ def nearest_index(size: int, new: int) -> Int[np.ndarray, " new"]:
     """
     _check(size, new)
     step = np.float32(size) / np.float32(new)
-    found = np.floor(np.arange(new, dtype=np.float32) * step).astype(np.int32)
-    return np.minimum(found, size - 1)
+    nearest = np.floor(np.arange(new, dtype=np.float32) * step).astype(np.int32)
+    return np.minimum(nearest, size - 1)
 
 
 @functools.cache
