@@ -67,7 +67,11 @@ def main(_):
     recipe.check()
     weights = hub.find(FLAGS.weights or own.weights)
     start, net = initial(weights)
-    loss = functools.partial(cross_entropy, Cast(net, recipe.dtype))
+
+    def loss(params, examples, key):
+        net_of = Cast(net, recipe.dtype)
+        return cross_entropy(net_of, params, examples, key), {}
+
     folder = Path(FLAGS.workdir) / FLAGS.images
     last = steps.train(folder, start, own.source, loss, recipe)
     record = {"net": checkpoint.load_weights(weights)[1]["net"], "task": FLAGS.images}

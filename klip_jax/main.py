@@ -9,7 +9,7 @@
 --mode=detect     images or measurements -> maps, scores, p-values, report (default)
 --mode=calibrate  only the reference law, and law.npz to ship with weights
 --mode=report     rewrite the report of a workdir
---mode=train      train the config's prior
+--mode=train      train the config's prior, or its classifier
 --mode=convert    weights or data of others, --source, into a file of ours, --target:
                   a folder or hub id of diffusers, a checkpoint of EDM, PaDIS (--patch,
                   --pad), score_sde (--size), guided or latent diffusion, DiffNB, a
@@ -252,7 +252,7 @@ def _announce_training(job):
     print(f"  results in      {job.folder}", flush=True)
 
     def start():
-        print(f"weights: {train.train_prior(job)}")
+        print(f"weights: {train.train_weights(job)}")
         return 0
 
     return start

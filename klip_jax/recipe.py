@@ -1,8 +1,11 @@
 """How to train: the numbers of it, the optimiser and the arithmetic.
 
-Adam with clipped gradients and a learning rate that follows a cosine.
+Adam with clipped gradients, or for a classifier SGD with Nesterov's momentum, and a
+learning rate that follows a cosine.
 
-Reference: Karras et al. 2022, table 1; Kingma and Ba 2015.
+Reference: Karras et al. 2022, table 1; Kingma and Ba 2015; Loshchilov and Hutter 2019,
+algorithm 2 (weight decay beside Adam); Sutskever et al. 2013, eqs. 3 and 4 (Nesterov);
+Szegedy et al. 2016, section 7 (label smoothing).
 """
 
 from typing import Any, NamedTuple
@@ -12,6 +15,8 @@ import optax
 from jax import Array
 
 DTYPES = ("float32", "bfloat16")
+OPTIMISERS = ("adam", "sgd")
+MOMENTUM = 0.9
 
 
 class Recipe(NamedTuple):
@@ -29,6 +34,13 @@ class Recipe(NamedTuple):
         TPU, "bfloat16"; weights, loss and averages are float32.
       checkpoint_every: steps between checkpoints.
       keep: how many of the newest checkpoints are kept; 0 keeps all.
+      optimiser: "adam", its gradients clipped to norm 1, or "sgd", Nesterov's momentum
+        of 0.9.
+      weight_decay: share of a weight that is lost in a step of learning rate 1, >= 0;
+        of kernels, not of biases and norms.
+      label_dropout: probability in [0, 1) that a prior is not told the class.
+      label_smoothing: share in [0, 1) of a class that all classes get, in the loss of a
+        classifier.
     """
 
     steps: int = 4000
@@ -42,6 +54,10 @@ class Recipe(NamedTuple):
     dtype: str = "float32"
     checkpoint_every: int = 100
     keep: int = 2
+    optimiser: str = "adam"
+    weight_decay: float = 0.0
+    label_dropout: float = 0.1
+    label_smoothing: float = 0.0
 
     def check(self) -> None:
         """Raise a ValueError naming the first number that cannot work."""
@@ -60,7 +76,16 @@ class Recipe(NamedTuple):
             ),
             f"keep={self.keep}: must be >= 0": self.keep < 0,
             f"seed={self.seed}: must be in [0, 2^32)": not 0 <= self.seed < 2**32,
+            f"optimiser={self.optimiser!r}: must be one of {OPTIMISERS}": (
+                self.optimiser not in OPTIMISERS
+            ),
+            f"weight_decay={self.weight_decay}: must be >= 0": not (
+                self.weight_decay >= 0
+            ),
         }
+        for name in ("label_dropout", "label_smoothing"):
+            value = getattr(self, name)
+            rules[f"{name}={value}: must be in [0, 1)"] = not 0 <= value < 1
         for message, broken in rules.items():
             if broken:
                 raise ValueError(f"train.recipe: {message}")
@@ -77,15 +102,40 @@ class Cast(NamedTuple):
     net: Any
     dtype: str
 
-    def apply(self, params: Any, x: Array, noise_level: Array) -> Array:
+    @property
+    def classes(self) -> int:
+        """How many classes the network is told; 0 for none."""
+        return getattr(self.net, "classes", 0)
+
+    def apply(
+        self, params: Any, x: Array, noise_level: Array, label: Array | None = None
+    ) -> Array:
         """Return what the network gives, in the dtype of `x`."""
-        low = jax.tree.map(lambda a: a.astype(self.dtype), params)
-        return self.net.apply(low, x.astype(self.dtype), noise_level).astype(x.dtype)
+        low = cast(params, self.dtype)
+        told = () if label is None else (label,)
+        y = self.net.apply(low, x.astype(self.dtype), noise_level, *told)
+        return y.astype(x.dtype)
+
+
+def cast(params: Any, dtype: str) -> Any:
+    """Return every array of a tree in `dtype`."""
+    return jax.tree.map(lambda a: a.astype(dtype), params)
 
 
 def optimiser(recipe: Recipe) -> optax.GradientTransformation:
-    """Return Adam with clipped gradients and the recipe's learning-rate schedule."""
+    """Return the recipe's optimiser with its learning-rate schedule."""
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, recipe.learning_rate, recipe.warmup, max(recipe.steps, recipe.warmup + 1)
     )
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+    if recipe.optimiser == "sgd":
+        own = optax.sgd(schedule, MOMENTUM, nesterov=True)
+        decay = optax.add_decayed_weights(recipe.weight_decay, _kernels)
+        return optax.chain(decay, own)
+    own = optax.adam(schedule)
+    if recipe.weight_decay:
+        own = optax.adamw(schedule, weight_decay=recipe.weight_decay, mask=_kernels)
+    return optax.chain(optax.clip_by_global_norm(1.0), own)
+
+
+def _kernels(params):
+    return jax.tree.map(lambda a: a.ndim > 1, params)

@@ -1,7 +1,8 @@
-"""Train a prior by its own loss.
+"""Train a network by its loss.
 
-Denoising score matching through `prior.loss` (see `priors.base`), the optimiser of
-`recipe`, averaged weights (EMA). Every random number is a function of (seed, step).
+Denoising score matching through `prior.loss` (see `priors.base`), or the cross-entropy
+of a classifier (`classifiers.base_loss`); the optimiser of `recipe`, averaged weights
+(EMA). Every random number is a function of (seed, step).
 
 Reference: docs/theory.md, section 13; Karras et al. 2022, table 1.
 """
@@ -20,8 +21,9 @@ from klip_jax.data.base import Source
 from klip_jax.recipe import Recipe, optimiser
 from klip_jax.types import PRNGKey
 
-Loss = Callable[[Any, Any, PRNGKey], Float[Array, ""]]
-"""(params, a batch of the source's examples, key) -> scalar."""
+Loss = Callable[[Any, Any, PRNGKey], tuple[Float[Array, ""], dict]]
+"""(params, a batch of the source's examples, key) -> (scalar, what of the params it has
+moved itself, such as running statistics; {} for nothing)."""
 
 
 class TrainState(NamedTuple):
@@ -54,16 +56,19 @@ def train_step(
       state: before the step.
       arrays: of the `Source`.
       draw: of the `Source`.
-      loss: what is minimised.
+      loss: what is minimised; where it moves running statistics, they are taken as
+        they are, and averaged like the weights.
       recipe: see `Recipe`.
     """
     key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
     key_data, key_loss = jax.random.split(key)
     keys = jax.random.split(key_data, recipe.batch)
     batch = jax.vmap(draw, (None, 0))(arrays, keys)
-    value, grads = jax.value_and_grad(loss)(state.params, batch, key_loss)
-    updates, opt_state = optimiser(recipe).update(grads, state.opt_state)
-    params = optax.apply_updates(state.params, updates)
+    graded = jax.value_and_grad(loss, has_aux=True)
+    (value, moved), grads = graded(state.params, batch, key_loss)
+    update = optimiser(recipe).update
+    updates, opt_state = update(grads, state.opt_state, state.params)
+    params = {**optax.apply_updates(state.params, updates), **moved}
     # A short memory at first, so that the average forgets the initial weights.
     decay = jnp.minimum(recipe.ema, (1 + state.step) / (10 + state.step))
     ema = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.ema, params)
@@ -78,7 +83,7 @@ def check_step(params: Any, source: Source, loss: Loss, recipe: Recipe) -> None:
       source, loss, recipe: as of `train`.
 
     Raises:
-      NotImplementedError: if the prior has no loss, with its own sentence.
+      NotImplementedError: if a prior has no loss, with its own sentence.
       ValueError, TypeError: if shapes do not fit.
     """
     state = jax.eval_shape(functools.partial(init_state, recipe=recipe), params)

@@ -1,5 +1,6 @@
 """Every experiment can be built and trained one step, without computing anything."""
 
+import functools
 import importlib.util
 import json
 from pathlib import Path
@@ -11,15 +12,19 @@ from ml_collections import ConfigDict
 
 from klip_jax import assets, config, hub, signatures, training
 from klip_jax.assets import default_config
+from klip_jax.data.augment import Augment
 from klip_jax.detectors.klip import KLIP
 from klip_jax.posterior import PosteriorSampler
 from klip_jax.recipe import Recipe
 from klip_jax.rooms import resolve
 from klip_jax.run import settings
-from klip_jax.run.train import FIELDS, seen_by_network
+from klip_jax.run.train import FIELDS, trained_by
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+# Those train a prior and a classifier.
+PAIRS = [name for name in NAMES if name.startswith(("mnist", "cifar10"))]
+SCANNED = [name for name in NAMES if not name.endswith(("guard", "_gdm", "_ldm"))]
 # Of the images of each experiment; all others are as the default.
 SHAPES = {
     "celeba_inpaint": (256, 256, 3),
@@ -28,6 +33,8 @@ SHAPES = {
     "chaos_padis_image": (256, 256, 1),
     "celeba_deblur": (256, 256, 3),
     "fashion_inpaint": (28, 28, 1),
+    "mnist_diffguard": (28, 28, 1),
+    "cifar10_diffguard": (32, 32, 3),
 }
 
 
@@ -65,9 +72,10 @@ def test_the_tree_is_that_of_the_default(experiment):
 def test_it_is_plain_data_that_can_work(experiment):
     plain = settings.check(experiment.to_dict())
     assert json.loads(json.dumps(plain)) == plain
-    assert plain["main"] == "klip"
+    assert plain["main"] == ("diffguard" if plain["scan"] is None else "klip")
 
 
+@pytest.mark.parametrize("name", SCANNED, indirect=True)
 def test_parts_are_built(experiment, shape):
     part = experiment.to_dict()
     operator = config.build("operators", part["scan"]["operator"], shape)
@@ -85,6 +93,7 @@ def test_parts_are_built(experiment, shape):
     assert PosteriorSampler(**given).levels().shape == (given["steps"] + 1,)
 
 
+@pytest.mark.parametrize("name", SCANNED, indirect=True)
 def test_controls_emphasise_what_klip_does(experiment):
     klip = experiment.detectors.klip
     names = set(experiment.detectors) - {"klip"}
@@ -129,22 +138,38 @@ def test_every_name_is_something(experiment):
     indirect=True,
 )
 def test_one_training_step_traces(experiment, shape):
+    one_step(experiment, shape)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_one_step_of_a_classifier_traces(name):
+    experiment = get_config(name, "classifier")
+    plain = settings.check(experiment.to_dict())
+    assert json.loads(json.dumps(plain)) == plain and plain["train"]["prior"] is None
+    one_step(experiment, SHAPES[name])
+    with pytest.raises(ValueError, match=rf"{name}.py:x: choose one of .*classifier"):
+        get_config(name, "x")
+
+
+def one_step(experiment, shape):
     part = experiment.to_dict()["train"]
-    net = config.build("nets", part["net"])
-    params = hub.empty_params(net, seen_by_network(part["prior"], shape))
+    trained = trained_by(part, shape)
+    params = trained.shapes()
     recipe = signatures.fill(Recipe, part["recipe"], "recipe")._replace(batch=2)
     recipe.check()
+    signatures.fill(Augment, part["augment"], "augment").check()
+    loss = functools.partial(trained.loss, recipe=recipe)
 
-    def loss(params, images, key):
-        prior = config.build("priors", part["prior"], params, net)
-        law = dict(log_mean=recipe.log_mean, log_std=recipe.log_std)
-        return prior.loss(images, key, **law)
+    def draw(arrays, key):
+        image = jnp.zeros(shape)
+        return (image, jnp.int32(0)) if trained.classes else image
 
-    source = training.Source(lambda arrays, key: jnp.zeros(shape))
-    training.check_step(params, source, loss, recipe)
+    training.check_step(params, training.Source(draw), loss, recipe)
     # In float16 weights of ours are at most 8 MB; those of others are not released.
+    size = 2 * sum(leaf.size for leaf in jax.tree.leaves(params))
     ours = part["net"]["name"].startswith("unet.")
-    assert not ours or 2 * sum(leaf.size for leaf in jax.tree.leaves(params)) <= 8e6
+    # Those of ten classes in colour are larger.
+    assert size <= 16e6 if shape == (32, 32, 3) else size <= 8e6 or not ours
 
 
 def test_variants_of_faces():

@@ -57,7 +57,7 @@ def run(folder, params, source, recipe=RECIPE):
 
 
 def denoising(params, images, key):
-    return make_prior(params).loss(images, key, log_mean=-1.2, log_std=1.2)
+    return make_prior(params).loss(images, key, log_mean=-1.2, log_std=1.2), {}
 
 
 def log_of(folder):

@@ -44,7 +44,8 @@ class ResNet(nn.Module):
       batch_axis: name of the vmapped axis that is the batch, in training.
 
     Raises:
-      ValueError: if `block` or `stem` is another word.
+      ValueError: if `block` or `stem` is another word, or `mean` or `std` has not one
+        number a channel.
 
     Reference: He et al. 2016, table 1.
     """
@@ -86,6 +87,11 @@ class ResNet(nn.Module):
     def maps(self, x: Array) -> Array:
         """Return the last stage's activations [h, w, F], what Grad-CAM weighs."""
         mean, std = (jnp.asarray(a, x.dtype) for a in (self.mean, self.std))
+        if not x.shape[-1] == len(mean) == len(std):
+            raise ValueError(
+                f"images of {x.shape[-1]} channels, but mean has {len(mean)} numbers "
+                f"and std {len(std)}: give one a channel"
+            )
         h = nn.relu(self.stem_norm(self.stem_conv((x - mean) / std)))
         if self.stem == "imagenet":
             h = nn.max_pool(h, (3, 3), (2, 2), padding=((1, 1), (1, 1)))

@@ -1,36 +1,34 @@
-"""Train a prior from a config and export it: weights, error table, samples, record."""
+"""Train a prior or a classifier from a config and export it: weights, record, card."""
 
-import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from klip_jax import hub, training
 from klip_jax.checkpoint import check_finite, check_fit, load_weights, save_weights
 from klip_jax.config import build
 from klip_jax.data.augment import Augment, augmented
-from klip_jax.data.base import ImageSet, Source, image_source
-from klip_jax.error_table import denoising_errors
+from klip_jax.data.base import ImageSet, Source
 from klip_jax.files import write_atomically
-from klip_jax.priors.base import NetworkPrior
-from klip_jax.recipe import Cast, Recipe
+from klip_jax.recipe import Recipe
+from klip_jax.records import is_classifier
 from klip_jax.run import steps
-from klip_jax.run.card import card, sample_grid
 from klip_jax.run.claim import claim
 from klip_jax.run.lease import alone
 from klip_jax.run.provenance import git_commit, versions
 from klip_jax.run.settings import check
+from klip_jax.run.trained_classifier import TrainedClassifier
+from klip_jax.run.trained_prior import TrainedPrior
+from klip_jax.run.training_images import as_source, checked_labels
 from klip_jax.signatures import check_fields, fill
+from klip_jax.spelling import short
 
 FIELDS = "data", "augment", "net", "prior", "test", "licence", "init", "recipe"
-"""The part `train` of a config."""
-ERROR_LEVELS = tuple(float(s) for s in np.geomspace(0.005, 10.0, 16))
-"""Noise levels of the error table, image units."""
+"""The part `train` of a config; a classifier is what has no prior, `prior=None`."""
 
 
 class TrainJob(NamedTuple):
@@ -39,29 +37,27 @@ class TrainJob(NamedTuple):
     Attributes:
       folder: the workdir.
       part: the part `train` of the resolved config.
-      recipe, source: what is run.
+      recipe: see `Recipe`.
+      trained: what is trained.
+      source, plain: of examples, and of the same ones as they are, not augmented.
       params: to start from.
-      net_shape: (H, W, C) of what the network sees.
-      make_prior: (params, dtype of the arithmetic) -> the prior.
-      test_images: held out [N, H, W, C].
+      test: held-out images.
       before: the trainings that made the weights to start from, oldest first.
     """
 
     folder: Path
     part: dict
     recipe: Recipe
+    trained: TrainedPrior | TrainedClassifier
     source: Source
+    plain: Source
     params: Any
-    net_shape: tuple[int, ...]
-    make_prior: Callable[..., NetworkPrior]
-    test_images: np.ndarray
+    test: ImageSet
     before: list[dict]
 
-    def loss(self, params: Any, images: Any, key: jax.Array) -> jax.Array:
-        """Return the prior's own loss of a batch."""
-        prior = self.make_prior(params, self.recipe.dtype)
-        law = dict(log_mean=self.recipe.log_mean, log_std=self.recipe.log_std)
-        return prior.loss(images, key, **law)
+    def loss(self, params: Any, examples: Any, key: jax.Array) -> Any:
+        """Return the loss of a batch; see `training.Loss`."""
+        return self.trained.loss(params, examples, key, recipe=self.recipe)
 
 
 def prepare(settings: Mapping[str, Any], folder) -> TrainJob:
@@ -80,23 +76,27 @@ def prepare(settings: Mapping[str, Any], folder) -> TrainJob:
     recipe = fill(Recipe, part["recipe"], "train.recipe")
     recipe.check()
     augment = fill(Augment, part["augment"], "train.augment")
+    classes = trained_by(part, ()).classes
     images, test = build("data", part["data"]), build("data", part["test"])
-    source = augmented(as_source(images), augment)
-    shape = jax.eval_shape(source.draw, source.arrays, jax.random.key(0)).shape
+    plain = as_source(images, classes)
+    source = augmented(plain, augment)
+    drawn = jax.eval_shape(source.draw, source.arrays, jax.random.key(0))
+    shape = (drawn[0] if classes else drawn).shape
     if test.shape != shape:
         raise ValueError(
             f"train.test: the images are {test.shape}, but those to train on are "
             f"{shape}"
         )
-    net = build("nets", part["net"])
-    net_shape = seen_by_network(part["prior"], shape)
-    expected = hub.empty_params(net, net_shape)
+    if classes:
+        checked_labels(test, classes, "train.test")
+    trained = trained_by(part, shape)
+    expected = trained.shapes()
     contents = {"held-out images": test.digest()}
     if isinstance(images, ImageSet):
         contents["training images"] = images.digest()
     params, before = expected, []
     if part["init"]:
-        init = hub.find(part["init"])
+        init = hub.find(part["init"], "train.init")
         params, record = load_weights(init)
         check_fit(init, params, expected)
         check_finite(init, params)
@@ -106,34 +106,20 @@ def prepare(settings: Mapping[str, Any], folder) -> TrainJob:
         digest = hashlib.sha256(init.read_bytes()).hexdigest()
         contents["prior to start from"] = digest
     job = TrainJob(
-        Path(folder),
-        part,
-        recipe,
-        source,
-        params,
-        net_shape,
-        functools.partial(_make_prior, part["prior"], net),
-        test.images,
-        before,
+        Path(folder), part, recipe, trained, source, plain, params, test, before
     )
-    try:
-        training.check_step(params, source, job.loss, recipe)
-    except (NotImplementedError, AttributeError, TypeError) as error:
-        name = part["prior"]["name"]
-        raise ValueError(f"train.prior: {name} cannot be trained: {error}") from None
+    _check_step(job)
     claim(folder, settings, contents)
     if part["init"]:
         return job
-    key = jax.random.key(recipe.seed)
-    zeros = jnp.zeros(net_shape), jnp.float32(0)
-    return job._replace(params=jax.jit(net.init)(key, *zeros))
+    return job._replace(params=trained.init(jax.random.key(recipe.seed)))
 
 
-def train_prior(job: TrainJob, *, progress: bool = True) -> Path:
+def train_weights(job: TrainJob, *, progress: bool = True) -> Path:
     """Train to the end of the recipe and export; resumes where a killed run stopped.
 
     In the workdir `checkpoints/` and `train.csv` grow, then `weights.safetensors`, its
-    card `weights.md` and `samples.png` appear.
+    card `weights.md` and, of a prior, `samples.png` appear.
 
     Args:
       job: see `prepare`.
@@ -159,28 +145,22 @@ def train_prior(job: TrainJob, *, progress: bool = True) -> Path:
 
 
 def export(job: TrainJob, state: training.TrainState) -> Path:
-    """Write weights.safetensors, their card weights.md and samples.png of a state.
+    """Write weights.safetensors, their card weights.md and pictures of a state.
 
-    The record holds the network, the prior, the recipe, the device, the expected error
-    per level on training and on held-out images, and the same of the trainings before.
+    The record holds the network, the recipe, the device, the trainings before, and of a
+    prior its expected error per level, of a classifier how often it is right.
     """
-    part, source = job.part, job.source
-    prior = job.make_prior(state.ema)
-    keys = jax.random.split(jax.random.key(1), len(job.test_images))
-    draw = jax.jit(jax.vmap(source.draw, (None, 0)))
-    errors = {
-        name: denoising_errors(prior, images, np.array(ERROR_LEVELS)).tolist()
-        for name, images in (
-            ("train", np.asarray(draw(source.arrays, keys))),
-            ("test", job.test_images),
-        )
-    }
+    part, test = job.part, job.test
+    examined = job.trained.examined(job.source, job.plain)
+    keys = jax.random.split(jax.random.key(1), len(test))
+    drawn = jax.jit(jax.vmap(examined.draw, (None, 0)))(examined.arrays, keys)
+    examples = {"train": jax.tree.map(np.asarray, drawn), "test": test.images}
+    if job.trained.classes:
+        examples["test"] = test.images, np.asarray(test.labels)
     record = {
         "net": part["net"],
-        "prior": part["prior"],
-        "image_shape": list(job.test_images.shape[1:]),
-        # The estimators use the error on training images: test images stay unseen.
-        "errors": {"levels": list(ERROR_LEVELS), "errors": errors["train"], **errors},
+        "image_shape": list(test.shape),
+        **job.trained.record(state.ema, examples),
         "training": {
             "data": part["data"],
             "licence": part["licence"],
@@ -194,56 +174,52 @@ def export(job: TrainJob, state: training.TrainState) -> Path:
             "before": job.before,
         },
     }
-    if job.net_shape != job.test_images.shape[1:]:
-        record["net_shape"] = list(job.net_shape)
     path = job.folder / "weights.safetensors"
     # A card says which weights it is of: the old one must not meet the new weights.
     path.with_suffix(".md").unlink(missing_ok=True)
     save_weights(path, state.ema, record)
-    text = card(record, hub.sha256(path))
+    text = job.trained.card(record, hub.sha256(path))
     write_atomically(path.with_suffix(".md"), text.encode())
-    trained, _ = hub.load(path)
-    grid = sample_grid(trained, job.test_images.shape[1:])
-    write_atomically(job.folder / "samples.png", grid)
+    for name, picture in job.trained.pictures(path).items():
+        write_atomically(job.folder / name, picture)
     return path
 
 
-def as_source(data: ImageSet | Source) -> Source:
-    """Return `data` if it is a `Source`, else one that draws from its images."""
-    return data if isinstance(data, Source) else image_source(data.images)
+def trained_by(
+    part: Mapping[str, Any], image_shape: tuple[int, ...]
+) -> TrainedPrior | TrainedClassifier:
+    """Return what the part `train` of a config trains, of images [H, W, C].
 
-
-def seen_by_network(
-    prior: Mapping[str, Any], image_shape: tuple[int, ...]
-) -> tuple[int, ...]:
-    """Return the shape (H, W, C) of what the network of a prior is called with.
-
-    Args:
-      prior: settings; a prior of patches has a network of smaller images.
-      image_shape: (H, W, C).
+    Raises:
+      ValueError: if its network is of a classifier but its prior is one, or the other
+        way round.
     """
+    net, prior = part["net"], part["prior"]
+    classifier = is_classifier({"net": net})
+    name = short(net.get("name") if isinstance(net, Mapping) else net)
+    if prior is None and not classifier:
+        raise ValueError(
+            f"train.prior=None, as for a classifier, but {name} is none; give "
+            "dict(name='edm.EDM', ...), or a network of the room classifiers"
+        )
+    if prior is None:
+        module = build("classifiers", net)
+        if not getattr(module, "classes", 0):
+            raise ValueError(f"train.net: {name} does not say how many `classes`")
+        return TrainedClassifier(module, image_shape)
+    if classifier and ":" not in name:  # your own may be either
+        raise ValueError(
+            f"train.net: {name} is a classifier, which has no prior; set "
+            "train.prior=None"
+        )
+    return TrainedPrior(prior, build("nets", net), image_shape)
 
-    told = build("priors", prior, {}, _Tells())
-    x = jax.ShapeDtypeStruct(tuple(image_shape), jnp.float32)
+
+def _check_step(job):
+    """Trace one step; what cannot be trained says so."""
     try:
-        jax.eval_shape(told, x, jax.ShapeDtypeStruct((), jnp.float32))
-    except _Seen as seen:
-        return seen.args[0]
-    return tuple(image_shape)
-
-
-class _Seen(Exception):
-    """What `_Tells` was called with."""
-
-
-class _Tells:
-    """A network that only tells what it is called with."""
-
-    def apply(self, params, x, noise_level):
-        raise _Seen(x.shape)
-
-
-def _make_prior(config, net, params, dtype="float32"):
-    if dtype != "float32":
-        net = Cast(net, dtype)
-    return build("priors", config, params, net)
+        training.check_step(job.params, job.source, job.loss, job.recipe)
+    except (NotImplementedError, AttributeError, TypeError) as error:
+        field = "net" if job.part["prior"] is None else "prior"
+        name = job.part[field]["name"]
+        raise ValueError(f"train.{field}: {name} cannot be trained: {error}") from None

@@ -13,7 +13,7 @@ from klip_jax import hub, training
 from klip_jax.checkpoint import load_weights
 from klip_jax.config import build
 from klip_jax.priors.edm import EDM
-from klip_jax.run import steps, train
+from klip_jax.run import steps, train, trained_prior, training_images
 from klip_jax.run.lease import alone
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
@@ -33,9 +33,9 @@ def trained(files, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(steps, "train", keep)
-        patch.setattr(train, "ERROR_LEVELS", (0.01, 0.1, 1.0))
+        patch.setattr(trained_prior, "ERROR_LEVELS", (0.01, 0.1, 1.0))
         job = train.prepare(settings, folder)
-        path = train.train_prior(job, progress=False)
+        path = train.train_weights(job, progress=False)
     return job, path, states[0]
 
 
@@ -160,7 +160,7 @@ def test_a_workdir_of_another_training_is_kept(trained, files):
 
 def test_phantoms_are_a_source():
     source = build("data", dict(name="phantom_set.source", size=32))
-    assert train.as_source(source) is source
+    assert training_images.as_source(source) is source
     shape = jax.eval_shape(source.draw, source.arrays, jax.random.key(0)).shape
     assert shape == (32, 32, 1)
 
@@ -195,15 +195,15 @@ def test_every_parametrisation_trains(files, tmp_path, prior):
     start = str(files / "weights.safetensors")
     settings = tiny.settings(files, train__init=start, train__prior=prior)
     job = train.prepare(settings, tmp_path)
-    assert job.net_shape == tiny.SHAPE and (tmp_path / "config.json").is_file()
+    assert job.trained.net_shape == tiny.SHAPE and (tmp_path / "config.json").is_file()
 
 
 def test_a_network_of_patches_sees_their_places():
     prior = dict(name="patches.Patches", patch=8, pad=4)
-    assert train.seen_by_network(prior, (16, 16, 1)) == (8, 8, 3)
-    assert train.seen_by_network(tiny.PRIOR, (16, 16, 2)) == (16, 16, 2)
+    assert trained_prior.seen_by_network(prior, (16, 16, 1)) == (8, 8, 3)
+    assert trained_prior.seen_by_network(tiny.PRIOR, (16, 16, 2)) == (16, 16, 2)
     with pytest.raises(ValueError, match="cannot cover a 17x16 image"):
-        train.seen_by_network(prior | dict(pad=1), (17, 16, 1))
+        trained_prior.seen_by_network(prior | dict(pad=1), (17, 16, 1))
 
 
 def test_other_images_under_the_same_name_are_refused(files, tmp_path):
@@ -226,7 +226,7 @@ def test_two_trainings_do_not_share_a_workdir(files, tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "train", None)
     with alone(tmp_path, "train"):
         with pytest.raises(ValueError, match="another process is at work here"):
-            train.train_prior(job)
+            train.train_weights(job)
 
 
 def test_weights_that_are_not_finite_are_no_start(files, tmp_path):
