@@ -35,6 +35,8 @@ SHAPES = {
     "fashion_inpaint": (28, 28, 1),
     "mnist_diffguard": (28, 28, 1),
     "cifar10_diffguard": (32, 32, 3),
+    "imagenet_diffguard_gdm": (256, 256, 3),
+    "imagenet_diffguard_ldm": (224, 224, 3),
 }
 
 
@@ -131,7 +133,7 @@ def test_every_name_is_something(experiment):
     # Tracing a network of a hundred layers takes several seconds.
     [
         pytest.param(n, marks=pytest.mark.slow)
-        if n.startswith(("celeba", "chaos"))
+        if n.startswith(("celeba", "chaos", "imagenet"))
         else n
         for n in NAMES
     ],
