@@ -17,9 +17,14 @@ DETECTORS = {
         "extras": {"levels": [8], "density": [8, 3], "tilt": [2]},
         "curves": ["guided", "coherent", "coherent guided"],
     },
-    "msma": {"class": "msma.MSMA", "control": False, "network_calls": 10},
-    "intensity": {"class": "controls.Intensity", "control": True, "has_map": True},
+    "msma": {
+        "class": "msma.MSMA",
+        "control": False,
+        "network_calls": 10,
+        "classifier_calls": 3,
+    },
     "gradient": {"class": "controls.Gradient", "control": True, "has_map": True},
+    "intensity": {"class": "controls.Intensity", "control": True, "has_map": True},
 }
 _ABOUT = {"has_map": False, "unit": "", "network_calls": 0, "extras": {}, "block": 4}
 _KNOWN = ("masks", "eligible", "body")

@@ -33,15 +33,16 @@ def evaluate(
 
     Returns:
       `main`, `block`, `counts`, `bad_images`, `left_out` (sentences); `detectors`: by
-      name, the main one first: `control`, `localization_auroc`,
-      `localization_auroc_body`, `detection_auroc`, each {"value", "low", "high"}, 95 %
-      bootstrap over patients where known, else images; `difference_localization` and
-      `difference_detection`, the main detector minus this one on the same resamples;
-      `groups`: the same AUROCs of each anomalous group against "id"; `aupr`,
-      `fpr95_ood_pos`, `fpr95_id_pos`; `alarms`: how many of how many have p < 0.05, by
-      law and side; `network_calls`, `seconds`. `wins`: by question, who is above the
-      main detector; `localization_region`; `misfit`: median, 5 and 95 % quantile;
-      `psnr`; `pixel`: of the main detector.
+      name, the main one first, then by their detection AUROC, else as in the config:
+      `control`, `localization_auroc`, `localization_auroc_body`, `detection_auroc`,
+      each {"value", "low", "high"}, 95 % bootstrap over patients where known, else
+      images; `difference_localization` and `difference_detection`, the main detector
+      minus this one on the same resamples; `groups`: the same AUROCs of each anomalous
+      group against "id"; `aupr`, `fpr95_ood_pos`, `fpr95_id_pos`; `alarms`: how many of
+      how many have p < 0.05, by law and side; `network_calls`, `classifier_calls`,
+      `seconds`. `wins`: by question, who is above the main detector;
+      `localization_region`; `misfit`: median, 5 and 95 % quantile; `psnr`; `pixel`: of
+      the main detector.
 
     Raises:
       ValueError: if the block of the main detector does not divide an image, or the
@@ -72,6 +73,7 @@ def evaluate(
         _pixels(metrics, left_out, seen)
         _psnr(metrics, left_out, table, seen.psnr, normal.usable)
     detection(metrics, left_out, table, normal.usable)
+    metrics["detectors"] = _in_order(metrics["detectors"], table.main)
     if (misfit := table.misfit[normal.usable & np.isfinite(table.misfit)]).size:
         low, value, high = np.quantile(misfit, [0.05, 0.5, 0.95])
         metrics["misfit"] = dict(value=float(value), low=float(low), high=float(high))
@@ -86,15 +88,25 @@ def evaluate(
     return metrics | {"left_out": left_out}
 
 
+def _in_order(entries, main) -> dict[str, dict[str, Any]]:
+    """Put the main detector first, then by detection AUROC, then those without one."""
+
+    def rank(name):
+        auroc = entries[name].get("detection_auroc", {"value": -1})["value"]
+        return name != main, -auroc
+
+    return {name: entries[name] for name in sorted(entries, key=rank)}
+
+
 def _detectors(table, normal) -> dict[str, dict[str, Any]]:
     """Start the entry of each detector: what needs no truth."""
-    names = [table.main, *(name for name in table.detectors if name != table.main)]
     entries: dict[str, dict[str, Any]] = {}
-    for name in names:
+    for name, about in table.detectors.items():
         columns = table.columns[name]
         entries[name] = {
-            "control": bool(table.detectors[name]["control"]),
-            "network_calls": int(table.detectors[name]["network_calls"]),
+            "control": bool(about["control"]),
+            "network_calls": int(about["network_calls"]),
+            "classifier_calls": int(about.get("classifier_calls", 0)),
         }
         seconds = columns["seconds"]
         if (seconds := seconds[np.isfinite(seconds)]).size:

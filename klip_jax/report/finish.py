@@ -92,7 +92,9 @@ def write_report(
         "scores": page.score_rows(table, listed, anchors),
         "listed": _listed(table, len(listed), order),
         "shown": _choice(table, len(shown), order),
-        "pictures": pictures.of_images(store, table, images, shown, anchors),
+        "pictures": pictures.of_images(
+            store, table, images, shown, anchors, list(metrics["detectors"])
+        ),
         "arrays": _arrays(table),
         "settings": _facts(store),
     }

@@ -83,7 +83,8 @@ def score_rows(
     lines = []
     for i in rows:
         score = text.plus_minus(columns["score"][i], columns["stderr"][i])
-        if broke := text.where_it_broke(columns["score"][i], table.first_bad_step[i]):
+        first_bad = int(table.first_bad_step[i])
+        if broke := text.where_it_broke(columns["score"][i], first_bad):
             score += f", {broke}"
         p = columns["p_value"][i]
         lines.append(
@@ -212,6 +213,8 @@ def _numbers(metrics) -> dict[str, Any]:
             name = {"id": "ID at ", "ood": "OOD at ", "unknown": "at "}[side]
             columns[f"{name}p < 0.05, {words}"] = _share(law, side)
     columns["network calls"] = lambda e: str(e.get("network_calls", ""))
+    # Few runs have a classifier.
+    columns["classifier calls"] = lambda e: str(e.get("classifier_calls", 0) or "")
     columns["seconds"] = lambda e: _places(e.get("seconds"), 3)
     entries = metrics["detectors"]
     cells = {

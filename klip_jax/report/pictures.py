@@ -24,6 +24,7 @@ def of_images(
     images: ImageSet | None,
     rows: list[int],
     anchors: dict[int, str],
+    order: list[str],
 ) -> list[dict[str, str]]:
     """Draw what changed of the images on the page, and delete all other pictures.
 
@@ -32,12 +33,13 @@ def of_images(
       images: the data; None if they are not there.
       rows: of the table, in the order of the page.
       anchors: names of the places on the page, by row.
+      order: of the detectors, whose maps are shown so.
 
     Returns:
       {"anchor", "alt", "png"} of each image, the PNG in base64.
     """
     folder = store.folder / "figures"
-    shown = [_shown(store, table, images, i) for i in rows]
+    shown = [_shown(store, table, images, i, order) for i in rows]
     names = {name for each in shown for name in each.heatmaps}
     limits = {
         name: figures.color_limits([each.heatmaps[name] for each in shown])
@@ -106,7 +108,7 @@ def of_curves(
     return drawn
 
 
-def _shown(store, table, images, i) -> figures.Shown:
+def _shown(store, table, images, i, order) -> figures.Shown:
     index, stored = table.index[i : i + 1], store.array_names()
     known = None if images is None else images.read(index)
     reconstructed = "reconstruction/mean" in stored
@@ -116,7 +118,7 @@ def _shown(store, table, images, i) -> figures.Shown:
     for name, title in (("naive", "Naive inversion"), ("mean", "Reconstruction")):
         if f"reconstruction/{name}" in stored:
             pictures[title] = read(store.array(f"reconstruction/{name}"), index)[0]
-    names = sorted(table.with_map(), key=lambda name: name != table.main)
+    names = [name for name in order if name in table.with_map()]
     own = table.columns[table.main]
     return figures.Shown(
         image_id=str(table.ids[i]),

@@ -6,7 +6,7 @@ from fake_results import DETECTORS, fake_image, fake_set, write
 
 from klip_jax import bootstrap, localization, metrics
 from klip_jax.pixels import pixel_metrics
-from klip_jax.report import maps
+from klip_jax.report import maps, page
 from klip_jax.report.evaluate import evaluate
 
 
@@ -35,8 +35,20 @@ def found(tmp_path_factory):
 
 def test_all_that_is_known_is_there(found):
     detectors = found["detectors"]
-    assert list(detectors) == [*DETECTORS, maps.TEMPLATE]
+    assert detectors.keys() == {*DETECTORS, maps.TEMPLATE}
     main = detectors["klip"]
+    # The main one, then by who tells the images apart; the template has no score.
+    first, *others, last = detectors
+    assert first == "klip" and last == maps.TEMPLATE
+    areas = [detectors[name]["detection_auroc"]["value"] for name in others]
+    assert areas == sorted(areas, reverse=True) and len(set(areas)) == 3
+    assert others != [name for name in DETECTORS if name != "klip"]
+    assert detectors["msma"]["classifier_calls"] == 3
+    numbers = page.of_metrics(found)["numbers"]
+    assert [row["cells"][0] for row in numbers["rows"]] == [first, *others]
+    place = numbers["head"].index("classifier calls")
+    calls = {row["cells"][0]: row["cells"][place] for row in numbers["rows"]}
+    assert calls == dict(klip="", msma="3", intensity="", gradient="")
     for name in ("localization_auroc", "localization_auroc_body", "detection_auroc"):
         assert main[name]["low"] <= main[name]["value"] <= main[name]["high"]
         assert name in detectors["intensity"]

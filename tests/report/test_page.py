@@ -22,7 +22,7 @@ from klip_jax.report import (
 from klip_jax.report.evaluate import evaluate
 from klip_jax.report.finish import scores_csv, write_report
 from klip_jax.report.table import read_table
-from klip_jax.report.text import plus_minus
+from klip_jax.report.text import plus_minus, where_it_broke
 
 
 def report(folder, images, *, order="score", without_data=False, **settings):
@@ -276,6 +276,13 @@ def test_verdict_says_who_wins_and_whether_it_is_settled():
     said = verdict.others(metrics(interval, False), "localization")
     assert said.startswith("Localization: position template is above the map of my map")
     assert said in verdict.lines(metrics(interval, False))
+
+
+def test_what_broke_says_where():
+    assert where_it_broke(np.nan, 3) == "not finite from step 3"
+    assert where_it_broke(np.nan, -1) == where_it_broke(np.inf, -1)
+    assert where_it_broke(np.nan, -1) == "not finite in the detector"
+    assert where_it_broke(1.0, -1) == ""
 
 
 def test_color_limits_are_robust_and_symmetric_if_signed():
