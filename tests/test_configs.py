@@ -121,7 +121,10 @@ def test_one_change_moves_klip_and_its_controls():
 def test_every_name_is_something(experiment):
     part = experiment.to_dict()
     rooms = [("data", part["data"]), ("samplers", part["posterior"]["sampler"])]
-    rooms += [(f"{k}s", part["train"][k]) for k in ("net", "prior")]
+    if part["train"]["prior"] is None:
+        rooms += [("classifiers", part["train"]["net"])]
+    else:
+        rooms += [(f"{k}s", part["train"][k]) for k in ("net", "prior")]
     rooms += [("data", part["train"][k]) for k in ("data", "test")]
     rooms += [("detectors", detector) for detector in part["detectors"].values()]
     for room, own in rooms:

@@ -13,6 +13,7 @@ from published import arrays_of, latent_diffusion
 from safetensors.numpy import save_file
 
 from klip_jax import hub
+from klip_jax.convert import vgg
 from klip_jax.nets.adm import ADM
 from klip_jax.nets.ddim_unet import DDIMUNet
 from klip_jax.nets.latent_unet import LatentUNet
@@ -98,8 +99,12 @@ def test_diffnb(tmp_path):
     assert prior.classes == 3 and record["prior"]["name"] == "epsilon.Epsilon"
 
 
-@pytest.mark.parametrize("beside", ["downsample", "shortcut"])
-def test_a_classifier(beside, tmp_path):
+@pytest.mark.parametrize(
+    ("beside", "file"),
+    [("downsample", "r.pth"), ("shortcut", "r.pth"), ("downsample", "r.safetensors")],
+    ids=["torchvision", "OpenOOD", "timm"],
+)
+def test_a_classifier(beside, file, tmp_path):
     rng = np.random.default_rng(0)
 
     def norm(name, n):
@@ -120,8 +125,10 @@ def test_a_classifier(beside, tmp_path):
     arrays |= {"fc.weight": np.ones((2, 8), np.float32), "fc.bias": np.zeros(2)}
     arrays["fc.bias"] = np.float32([0.25, -0.5])
     path = converted(
-        {f"module.{name}": array for name, array in arrays.items()}, tmp_path / "r.pth"
+        {f"module.{name}": array for name, array in arrays.items()}, tmp_path / file
     )
+    with pytest.raises(ValueError, match=rf"--mode=convert --source=.*{file}"):
+        hub.load_classifier(tmp_path / file)
     classifier, record = hub.load_classifier(path)
     assert record["net"]["stages"] == [1, 1] and record["net"]["stem"] == "cifar"
     assert record["image_shape"] == [32, 32, 3] and classifier.classes == 2
@@ -135,5 +142,41 @@ def test_a_classifier(beside, tmp_path):
     arrays.pop("layer1.0.bn1.running_var")
     path.unlink()
     with pytest.raises(ValueError, match="layers_0_0/norm_0/var is nothing"):
-        converted(arrays, tmp_path / "r.pth")
+        converted(arrays, tmp_path / file)
     assert not path.exists()
+    # Of another family: timm's ResNet-D has three convolutions in its stem.
+    with pytest.raises(ValueError, match="not a ResNet of torchvision: it has no con"):
+        stem = arrays.pop("conv1.weight")
+        converted(arrays | {"conv1.0.weight": stem}, tmp_path / file)
+    with pytest.raises(ValueError, match=r"no layout that we know: .*nor a ResNet"):
+        converted({"patch_embed.proj.weight": stem}, tmp_path / file)
+
+
+def test_a_perceptual_distance_of_two_files(tmp_path):
+    rng, arrays, channels = np.random.default_rng(0), {}, 3
+    for position in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28):
+        shape = 2, channels, 3, 3
+        arrays[f"features.{position}.weight"] = np.float32(rng.normal(size=shape))
+        arrays[f"features.{position}.bias"] = np.float32(rng.normal(size=2))
+        channels = 2
+    network = tmp_path / "vgg16.pth"
+    network.write_bytes(pickle.dumps(arrays))
+    both = {name: np.ones((1, 13, 1, 1), np.float32) for name in ("alpha", "beta")}
+    lines = {f"lin{k}.model.1.weight": np.float32([[1], [2]]) for k in range(5)}
+    for theirs, kind, made in (
+        (both, "DISTS", vgg.dists),
+        (lines, "LPIPS", vgg.lpips),
+    ):
+        weights, target = tmp_path / f"{kind}.pt", tmp_path / f"{kind}.safetensors"
+        weights.write_bytes(pickle.dumps(theirs))
+        convert(Request(f"{network},{weights}", str(target)))
+        distance, record = hub.load_perceptual(target)
+        assert record["distance"] == {"name": f"perceptual.{kind}"}
+        same(jax.tree.leaves(distance), jax.tree.leaves(made(network, weights)))
+        assert type(distance).__name__ == kind and distance.net.widths == (2,) * 5
+    with pytest.raises(ValueError, match="weights of a distance, not of a classifier"):
+        hub.load_classifier(target)
+    with pytest.raises(ValueError, match="has no 'alpha'"):
+        convert(Request(f"{network},{network}", f"{tmp_path}/x.safetensors"))
+    with pytest.raises(ValueError, match="or the two files of a perceptual distance"):
+        convert(Request("a.pt,b.pt,c.pt", f"{tmp_path}/x.safetensors"))

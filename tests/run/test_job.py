@@ -8,7 +8,7 @@ import pytest
 
 from klip_jax import reference_law
 from klip_jax.data.base import in_memory
-from klip_jax.run import job, law, look
+from klip_jax.run import detect, job, law, look
 from klip_jax.run.settings import detectors
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
@@ -45,6 +45,11 @@ def test_a_job_is_built(tmp_path):
     }
     distance = meta["detectors"]["distance"]
     assert distance["fits"] and distance["unit"] == "sd" and not distance["has_map"]
+
+
+def bytes_as_floats():
+    grey = fake_run.images(4)
+    return in_memory(255 * grey.images, grey.ids, grey.groups)
 
 
 def refused(settings, folder, words, error=ValueError):
@@ -133,6 +138,14 @@ BAD = {
     "nothing to fit on": (
         dict(calibration__draws=0),
         "detectors.distance: fake_run:Distance must be fitted, and .*draws=0",
+    ),
+    "too few to fit on": (
+        dict(detectors__distance=dict(name="diffpath.DiffPath6D")),
+        r"DiffPath6D: cannot be fitted to 6 images \(.*\); raise calibration.draws or",
+    ),
+    "pixels of bytes": (
+        dict(data=dict(name="test_job:bytes_as_floats", measurements="")),
+        "has pixels that are NaN or outside",
     ),
     "noise zero": (dict(scan__noise_std=0.0), r"scan.noise_std=0.0: must be in"),
     "noise nan": (dict(scan__noise_std=float("nan")), "noise_std=nan: must be in"),
@@ -282,6 +295,20 @@ def test_settings_survive_json(tmp_path):
     first = job.prepare(settings, tmp_path)
     second = job.prepare(json.loads(json.dumps(settings)), tmp_path)
     assert second.fingerprints == first.fingerprints
+
+
+@pytest.mark.slow
+def test_one_that_needs_many_images_is_fitted_and_run(tmp_path):
+    """On half of the draws, of which it has enough."""
+    path = dict(diffpath=dict(name="diffpath.DiffPath6D"))
+    settings = fake_run.settings(detectors=path, main="diffpath", scan=None)
+    settings["calibration"]["draws"] = 64
+    made = job.prepare(settings, tmp_path / "run")
+    viewer = made.viewer()
+    references = law.references(made, viewer, progress=False)
+    store = detect.detect(made, references, viewer, progress=False)
+    scores = store.scores(["score", "p_value"])
+    assert len(scores["score"]) == 10 and np.all(np.isfinite(scores["p_value"]))
 
 
 def test_a_law_is_of_one_detector_and_its_numbers(tmp_path):
