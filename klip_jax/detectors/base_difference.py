@@ -1,4 +1,7 @@
-"""How different two images are, by the names that a config gives: see `distances`."""
+"""How different two images are, by the names that a config gives: see `distances`.
+
+Reference: docs/theory.md, (15.16).
+"""
 
 from typing import Any
 

@@ -9,8 +9,9 @@ end with the image that takes longest, while the others hold still. The state be
 the two is the variance-preserving one, so that a chain may go down from another level
 than it reached, as the release does.
 
-Reference: Song, Meng and Ermon 2021, eq. 13-14; Gao et al. 2023 (DiffGuard), sections
-3.1 and 3.2, and its release; docs/theory.md, section 12.
+Reference: Song, Meng and Ermon 2021, eq. 13-14; Gao et al. 2023 (DiffGuard), eqs. 3, 4
+and 6 and section 3.2.1, and its release; docs/theory.md, (15.2), (15.5) to (15.7) and
+(15.15).
 """
 
 import math

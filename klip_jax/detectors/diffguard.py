@@ -17,7 +17,7 @@ Departures: the map |guided - reference| is ours. One network call a step and ch
 release makes a further one for the estimate that it has.
 
 Reference: Gao et al. 2023 (DiffGuard), section 3 and the release; docs/theory.md,
-section 12.
+section 15.
 """
 
 import math
