@@ -66,8 +66,8 @@ class Job:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(H, W, C) of the images."""
-        return self.shapes.picture
+        """(H, W, C) of what the prior denoises, so of a draw of the model too."""
+        return self.shapes.prior
 
     @property
     def draws(self) -> int:

@@ -128,7 +128,7 @@ def settings(detector, **changes):
 
 def test_a_prior_of_latents_is_reached_by_name(tmp_path):
     made = job.prepare(settings(LATENTS), tmp_path / "run")
-    assert made.shape == PICTURE and made.shapes.prior == LATENT
+    assert made.shapes.picture == PICTURE and made.shape == LATENT
     about = made.rehearsed["diffguard"].about
     assert about["network_calls"] == 25 + 2 * 25
     assert about["extras"]["inverted"] == list(LATENT)
@@ -139,7 +139,7 @@ def test_other_weights_under_the_same_name_are_another_run(tmp_path, home):
     own = dict(perceptual=dict(weights="dists"), distance="perceptual")
     made = job.prepare(settings(PIXELS | own), tmp_path / "run")
     assert made.detectors["diffguard"].perceptual.net == VGG16("l2", (2,) * 5)
-    assert made.shape == PICTURE and made.shapes.prior == LATENT
+    assert made.shapes.picture == PICTURE and made.shape == LATENT
     write_dists(tmp_path / "checkpoints/dists", seed=1)
     with pytest.raises(ValueError, match="same config with other weights of detect"):
         job.prepare(settings(PIXELS | own), tmp_path / "run")
