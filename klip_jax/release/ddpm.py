@@ -25,7 +25,7 @@ from jaxtyping import Float
 
 from klip_jax import struct
 from klip_jax.priors.base import timestep_sigmas
-from klip_jax.samplers.base import FromNoise, is_number
+from klip_jax.samplers.base import FromNoise, is_number, next_state
 from klip_jax.scan import residual
 from klip_jax.types import (
     Denoiser,
@@ -104,7 +104,7 @@ class DDPM(FromNoise):
         keep = (sigma_next / sigma) ** 2
         noise_var = keep * (sigma**2 - sigma_next**2)
         # x + shift has the noise of x, so what it keeps of it is x + shift - moved.
-        new = moved + keep * (x + shift - moved) + jnp.sqrt(noise_var) * z
+        new = next_state(z, x + shift, moved, 0, keep, jnp.sqrt(noise_var))
         return new, StepInfo(sigma, sigma_next, x, x0, shift, noise_var)
 
 

@@ -1,4 +1,4 @@
-"""What the samplers share: the first state, Langevin steps, checks of settings.
+"""What the samplers share: the first state, the next one, Langevin steps, checks.
 
 docs/theory.md, section 9.
 """
@@ -24,6 +24,21 @@ class FromNoise:
     def init(self, key: PRNGKey, shape: tuple[int, ...], sigma: Scalar) -> Image:
         """Draw x ~ N(0, sigma^2 I): at the highest level the image no longer shows."""
         return sigma * jax.random.normal(key, shape, jnp.asarray(sigma).dtype)
+
+
+def next_state(
+    z: Image, x: Image, x0: Image, shift: Image | float, keep: Scalar, noise_std: Scalar
+) -> Image:
+    """Return x0 + keep (x - x0) + shift + noise_std z, the step of DDIM and its kin.
+
+    Args:
+      z: fresh noise, standard normal.
+      x, x0: the state, and what it is without noise; image units.
+      shift: what the measurements add, image units.
+      keep: share of the state's own noise that stays, dimensionless.
+      noise_std: of the fresh noise, image units.
+    """
+    return x0 + keep * (x - x0) + shift + noise_std * z
 
 
 def langevin_steps(

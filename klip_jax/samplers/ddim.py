@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from klip_jax import struct
-from klip_jax.samplers.base import FromNoise, check_eta, is_number
+from klip_jax.samplers.base import FromNoise, check_eta, is_number, next_state
 from klip_jax.types import Denoiser, Guidance, Image, PRNGKey, Scalar, StepInfo
 
 
@@ -53,5 +53,5 @@ class DDIM(FromNoise):
         keep = jnp.sqrt(jnp.maximum(sigma_next**2 - noise_var, 0)) / sigma
         shift = (1 - keep) * sigma**2 * score
         z = jax.random.normal(key, x.shape, x.dtype)
-        new = x0 + keep * (x - x0) + shift + jnp.sqrt(noise_var) * z
+        new = next_state(z, x, x0, shift, keep, jnp.sqrt(noise_var))
         return new, StepInfo(sigma, sigma_next, x, x0, shift, noise_var)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from klip_jax import struct
-from klip_jax.samplers.base import FromNoise, is_number
+from klip_jax.samplers.base import FromNoise, is_number, next_state
 from klip_jax.scan import conditional_shift, perturbed
 from klip_jax.types import (
     Denoiser,
@@ -85,5 +85,5 @@ class NullSpace(FromNoise):
         noisy = perturbed(key_e, scan)
         move = conditional_shift(noisy, x0 + ratio * (z - other), ratio**2)
         shift = (1 - keep) * conditional_shift(scan, x0, ratio**2)
-        new = x0 + keep * (x - x0) + (1 - keep) * move + w * z
+        new = next_state(z, x, x0, (1 - keep) * move, keep, w)
         return new, StepInfo(sigma, sigma_next, x, x0, shift, sigma * 0)

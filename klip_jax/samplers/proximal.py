@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from klip_jax import struct
-from klip_jax.samplers.base import FromNoise, is_number
+from klip_jax.samplers.base import FromNoise, is_number, next_state
 from klip_jax.scan import conditional_shift
 from klip_jax.types import (
     Denoiser,
@@ -69,5 +69,5 @@ class Proximal(FromNoise):
         shift = (1 - keep) * conditional_shift(scan, x0, sigma**2 / self.weight)
         noise_var = self.zeta * sigma_next**2
         z = jax.random.normal(key, x.shape, x.dtype)
-        new = x0 + keep * (x - x0) + shift + jnp.sqrt(noise_var) * z
+        new = next_state(z, x, x0, shift, keep, jnp.sqrt(noise_var))
         return new, StepInfo(sigma, sigma_next, x, x0, shift, noise_var)
