@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from klip_jax.files import write_atomically
 from lab import (
     class_benchmarks,
@@ -14,6 +16,7 @@ from lab import (
 )
 from lab import class_detectors as known
 from lab.class_sets import seed_of
+from lab.class_summary import parts_of
 
 INTRODUCTION = """# {benchmark}
 
@@ -30,9 +33,10 @@ INTRODUCTION = """# {benchmark}
   others accepted where 95 % of the in-distribution ones are.
 - network calls, of one image, means over those that stop early; a classifier call is
   forward or backward. Images a second: median of the run on a CPU of two cores that had
-  other work, one program at a time; empty for what was made from another's chains.
-- "{oracle}": the right label, or any but the one that is seen where none is right. A
-  bound that no detector reaches, because it knows which images are out.
+  other work; of DiffGuard's variants by their share of the calls of one run.
+- "{oracle}": the right label, or any
+  but the one that is seen where none is right. A bound that no detector reaches,
+  because it knows which images are out.
 - Combinations compare each part with its own on {held} in-distribution images that no
   table counts. "fisher" was fixed before; the best classifier score, {score}, was
   chosen on training images.
@@ -80,7 +84,7 @@ def _report(benchmark, own, table, saved) -> tuple[dict, str]:
     flagged = class_summary.false_alarms(whole, judged)
     held = int((seed_of(scores.of(table, known.OURS)["image_id"]) < 0).sum())
     parts = (
-        class_tables.leaders(numbers, saved["costs"]),
+        class_tables.leaders(numbers, _costs(numbers, saved["costs"])),
         class_tables.by_metric(numbers),
         class_tables.gains(more),
         class_tables.alarms(flagged, held),
@@ -131,6 +135,16 @@ def _introduction(benchmark, own, table, saved, score, held) -> str:
         held=held,
         score=score,
     )
+
+
+def _costs(numbers, costs) -> dict:
+    """Add what combinations cost: the calls of their parts."""
+    fused = {
+        name: np.sum([costs[part] for part in parts_of(name)], 0).tolist()
+        for name in numbers
+        if name not in costs
+    }
+    return costs | fused
 
 
 def describe(tuned: dict[str, Any]) -> str:

@@ -143,35 +143,50 @@ def _derive(results, settings, tuned, store, folder):
     classifier, _ = hub.load_classifier(settings["classifier"]["weights"])
     detector = build("detectors", known.diffguard(tuned))
     left = regenerated.Left.of(store, run_name(known.OURS))
+    references = dict(input=left.pictures, unguided=left.unguided)
+    whole, chosen = results.costs[known.OURS], tuned["against"]
+    up, down = float(np.mean(left.stop)) + 1, float(np.mean(left.stop)) + 1
+    down += detector.ahead
+    without = dict(input=0.0, unguided=down)  # calls of the reference
+    costs = {}
+    for against, reference in references.items():
+        name = known.OURS if against == chosen else known.AGAINST.format(against)
+        results.values[name] = regenerated.distances(
+            detector, classifier, reference, left.guided
+        )
+        calls = up + 2 * down + without[against]
+        seconds = whole.seconds * calls / whole.network_calls
+        costs[name] = Cost(calls, float(detector.classifier_calls), seconds)
+    results.costs.update(costs)
+
     seen = regenerated.predicted(classifier, left.pictures)
     labels = np.array(results.images.labels)
-    results.notes["accuracy"] = float(np.mean(seen[labels >= 0] == labels[labels >= 0]))
+    known_ones = labels >= 0
+    results.notes["accuracy"] = float(np.mean((seen == labels)[known_ones]))
     results.notes["stops"] = np.bincount(left.stop.astype(int)).tolist()
-    ours = results.costs[known.OURS]
-    values = regenerated.distances(detector, classifier, left.pictures, left.guided)
-    results.values[known.AGAINST_INPUT] = values
-    down = np.mean(left.stop) + detector.ahead + 1
-    results.costs[known.AGAINST_INPUT] = ours._replace(
-        network_calls=ours.network_calls - down, seconds=np.nan
-    )
-    own = regenerated.oracle_labels(labels, seen, classes=classifier.classes)
-    some = np.flatnonzero(own != seen)
-    chosen = left._replace(**{k: v[some] for k, v in left._asdict().items()})
+    if settings["scan"] is not None:
+        return  # other chains are of the images themselves
+    asked = regenerated.oracle_labels(labels, seen, classes=classifier.classes)
+    some = np.flatnonzero(asked != seen)
+    part = left.take(some)
     guided, _ = regenerated.again(
-        detector, prior, classifier, chosen, own[some], folder / "oracle"
+        detector, prior, classifier, part, asked[some], folder / "oracle"
     )
     values = results.values[known.OURS].copy()
-    values[some] = regenerated.distances(detector, classifier, chosen.unguided, guided)
+    values[some] = regenerated.distances(
+        detector, classifier, references[chosen][some], guided
+    )
     results.values[known.ORACLE] = values
-    results.costs[known.ORACLE] = ours._replace(seconds=np.nan)
+    results.costs[known.ORACLE] = costs[known.OURS]
     other = build("detectors", known.by_classifier(tuned))
     guided, seconds = regenerated.again(
         other, prior, classifier, left, seen, folder / "by_classifier"
     )
     results.values[known.BY_CLASSIFIER] = regenerated.distances(
-        other, classifier, left.unguided, guided
+        other, classifier, references[chosen], guided
     )
-    results.notes["seconds of a chain guided by the classifier"] = seconds
+    rest = up + without[chosen]
+    seconds += whole.seconds * rest / whole.network_calls
     results.costs[known.BY_CLASSIFIER] = Cost(
-        ours.network_calls - down, other.classifier_calls, np.nan
+        rest + down, float(other.classifier_calls), seconds
     )

@@ -45,6 +45,11 @@ def combination(names: tuple[str, ...], rule: str = RULE) -> str:
     return " + ".join(names) + f" ({rule})"
 
 
+def parts_of(name: str) -> tuple[str, ...]:
+    """Return the parts of a combination by its name in the tables."""
+    return tuple(name.rpartition(" (")[0].split(" + "))
+
+
 def summary(
     table: scores.Table, near: tuple[str, ...], far: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
@@ -74,21 +79,25 @@ def differences(table: scores.Table, groups_of: Mapping[str, tuple]) -> dict:
     table = scores.where(table, seed_of(table["image_id"]) >= 0)
     names, gains = scores.detectors(table), {}
     for name in (n for n in names if n.endswith(f"({RULE})")):
-        parts = name.removesuffix(f" ({RULE})").split(" + ")
         gains[name] = {
             part: {
                 what: _difference(table, name, part, some)
                 for what, some in groups_of.items()
                 if some
             }
-            for part in parts
+            for part in parts_of(name)
         }
     return gains
 
 
 def false_alarms(table: scores.Table, names: list[str]) -> dict:
-    """Return {detector: {group: share with p <= 0.05}}, by the held images."""
+    """Return {detector: {group: share with p <= 0.05}}, by the held images.
+
+    Of fewer than 19 no p-value is so small, and there is nothing to tell: {}.
+    """
     held, flagged = seed_of(table["image_id"]) < 0, {}
+    if held.sum() / len(scores.detectors(table)) < 19:
+        return flagged
     for name in names:
         mine = table["detector"] == name
         law = table["score"][mine & held]

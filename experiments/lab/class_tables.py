@@ -59,6 +59,8 @@ def gains(more: dict) -> str:
 
 def alarms(flagged: dict, held: int) -> str:
     """Return the table of how often p <= 0.05 by the held images."""
+    if not flagged:
+        return ""
     groups = list(next(iter(flagged.values())))
     head = [f"p <= 0.05 by {held} held images", *groups]
     body = [

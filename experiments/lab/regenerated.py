@@ -38,6 +38,10 @@ class Left(NamedTuple):
     guided: np.ndarray
     unguided: np.ndarray
 
+    def take(self, index: np.ndarray) -> "Left":
+        """Return it for some of the images."""
+        return Left(*(array[index] for array in self))
+
     @classmethod
     def of(cls, store, name: str) -> "Left":
         """Read it from a store, by the detector's name there."""
