@@ -79,10 +79,10 @@ def check_fit(path, params: Any, expected: Any) -> None:
       params: the tree that was read.
       expected: the network's own tree of arrays or `ShapeDtypeStruct`.
     """
-    found = traverse_util.flatten_dict(params, sep="/")
+    read = traverse_util.flatten_dict(params, sep="/")
     wanted = traverse_util.flatten_dict(expected, sep="/")
-    for name in sorted(wanted.keys() | found.keys()):
-        have = found[name].shape if name in found else "nothing"
+    for name in sorted(wanted.keys() | read.keys()):
+        have = read[name].shape if name in read else "nothing"
         want = wanted[name].shape if name in wanted else "nothing"
         if have != want:
             raise ValueError(

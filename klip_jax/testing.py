@@ -33,15 +33,15 @@ def check_operator(op: Operator, key: Array, *, tol: float = 1e-5) -> None:
     y, y2 = jax.random.normal(key_y, (2, *op.out_shape), op.out_dtype)
     apply, adjoint = jax.jit(type(op).__call__), jax.jit(type(op).adjoint)
 
-    def fits(found, shape, dtype, what):
-        got, expected = (found.shape, found.dtype), (tuple(shape), jnp.dtype(dtype))
+    def fits(value, shape, dtype, what):
+        got, expected = (value.shape, value.dtype), (tuple(shape), jnp.dtype(dtype))
         _require(got == expected, f"{name}: {what} is {got}, must be {expected}")
-        _require(bool(np.isfinite(found).all()), f"{name}: {what} is not finite")
+        _require(bool(np.isfinite(value).all()), f"{name}: {what} is not finite")
 
-    def close(found, expected, what, limit=tol):
-        found, expected = (np.asarray(a, np.complex128) for a in (found, expected))
+    def close(value, expected, what, limit=tol):
+        value, expected = (np.asarray(a, np.complex128) for a in (value, expected))
         scale = max(np.linalg.norm(expected.ravel()), 1e-30)
-        error = float(np.linalg.norm((found - expected).ravel()) / scale)
+        error = float(np.linalg.norm((value - expected).ravel()) / scale)
         _require(error <= limit, f"{name}: {what} differs by {error:.1e} > {limit:.0e}")
 
     ax = op(x)

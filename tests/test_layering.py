@@ -69,10 +69,10 @@ def test_imports_make_no_circle():
     names = {".".join(path.with_suffix("").parts): path for path in MODULES}
     graph = {}
     for name, path in names.items():
-        found = [".".join(parts) for parts in imported(path)]
+        known = [".".join(parts) for parts in imported(path)]
         # "a.b" is the module b of the room a, or the name b of the module a.
-        found += [other.rpartition(".")[0] for other in found]
-        graph[name] = names.keys() & set(found)
+        known += [other.rpartition(".")[0] for other in known]
+        graph[name] = names.keys() & set(known)
     done, path = set(), []
 
     def visit(name):
@@ -93,3 +93,14 @@ def test_files_are_short():
     long = {str(p): n for p, n in lines.items() if n > 300}
     assert not long, f"past 300 lines a file is two ideas: {long}"
     assert statistics.median(lines.values()) <= 120
+
+
+def test_nothing_is_called_found():
+    """A name says what a thing is, not how it was come by."""
+    places = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            names = (getattr(node, field, None) for field in ("id", "arg", "name"))
+            if "found" in names:
+                places.append(f"{path}:{node.lineno}")
+    assert not places, f"call it by what it is: {places}"

@@ -110,11 +110,11 @@ def mixture(
     z, mean, std = _standardised(features)
     law = GaussianMixture(max_iter=200, random_state=seed)
     # Standardised again in each fold, so that what is held out has no say.
-    pipeline = Pipeline([("scale", StandardScaler()), ("law", law)])
+    scaled = Pipeline([("scale", StandardScaler()), ("law", law)])
     grid = dict(
         law__n_components=list(components), law__covariance_type=list(covariances)
     )
-    best = GridSearchCV(pipeline, grid, cv=folds).fit(z).best_estimator_["law"]
+    best = GridSearchCV(scaled, grid, cv=folds).fit(z).best_estimator_["law"]
     log_weights = np.log(best.weights_)
     return _held(mean, std, log_weights, best.means_, _as_matrices(best))
 

@@ -51,8 +51,8 @@ def attend(q: Array, k: Array, v: Array, *, heads: int = 1) -> Array:
     height, width, c = q.shape
     q, k, v = (a.reshape(height * width, heads, c // heads) for a in (q, k, v))
     logits = jnp.einsum("qhc,khc->hqk", q, k) / (c // heads) ** 0.5
-    found = jnp.einsum("hqk,khc->qhc", jax.nn.softmax(logits), v)
-    return found.reshape(height, width, c)
+    attended = jnp.einsum("hqk,khc->qhc", jax.nn.softmax(logits), v)
+    return attended.reshape(height, width, c)
 
 
 def fir_down(x: Array, taps: Sequence[float], *, pad: bool = True) -> Array:
