@@ -2,9 +2,13 @@
 
 import parity_diffguard
 import pytest
+from lab import golden_gradients, golden_parts
 from lab.golden_diffguard import load
+from lab.golden_diffnb import diffnb
+from lab.golden_latent import of_latents
+from lab.golden_openood import openood
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compile_fast")]
+pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 @pytest.fixture
@@ -12,13 +16,39 @@ def golden(shared_data):
     return load(str(shared_data / "golden"))
 
 
-def test_levels_and_stops(golden):
-    assert_ok(parity_diffguard.schedules(golden))
+def test_levels_and_resizing(golden):
+    assert_ok(golden_parts.schedules(golden.folder))
+    assert_ok(golden_parts.resizes(golden.folder))
+
+
+@pytest.mark.slow
+def test_latents_and_stops(golden):
     assert_ok(parity_diffguard.inversion(golden))
 
 
+@pytest.mark.slow
 def test_a_run_from_the_image_to_the_score(golden):
     assert_ok(parity_diffguard.end_to_end(golden, "exp61"))
+
+
+@pytest.mark.slow
+def test_gradients_of_saved_states(golden):
+    assert_ok(golden_gradients.of_runs(golden.folder))
+
+
+@pytest.mark.slow
+def test_a_run_of_latents(golden):
+    assert_ok(of_latents(golden.folder, ("exp225",)))
+
+
+@pytest.mark.slow
+def test_diffnb(golden):
+    assert_ok(diffnb(golden.folder))
+
+
+@pytest.mark.slow
+def test_scores_and_metrics_of_openood(golden):
+    assert_ok(openood(golden.folder))
 
 
 def assert_ok(checks):
