@@ -64,7 +64,7 @@ def whole(kind, **settings):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sigma", [0.05, 0.5, 5.0])
 def test_a_linear_classifier_has_a_closed_form(kind, sigma):
-    x0, found = jax.jit(lambda x: whole(kind, scale=2.0).score(
+    x0, slope = jax.jit(lambda x: whole(kind, scale=2.0).score(
         PRIOR, Target(Linear(WEIGHT), 0), x, sigma))(X)  # fmt: skip
     estimate, a = PRIOR(X, sigma), 1 / np.sqrt(1 + 4 * sigma**2)
     w = np.sqrt(1 - a**2)
@@ -73,7 +73,7 @@ def test_a_linear_classifier_has_a_closed_form(kind, sigma):
     shrunk = SPREAD / (SPREAD + sigma**2)
     rule = {AtBlend: a, AtState: a, ThroughNetwork: w * shrunk + (1 - w) * a}[kind]
     expected = 2 * rule * doubt * WEIGHT.reshape(SHAPE)
-    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-6)
+    np.testing.assert_allclose(slope, expected, rtol=2e-4, atol=1e-6)
     np.testing.assert_allclose(x0, estimate, atol=1e-6)
 
 
@@ -112,10 +112,10 @@ def test_crops_are_summed_or_averaged(kind):
 def test_crops_are_the_resized_squares():
     for row, column, side in ((0, 0, 8), (1, 0, 7), (2, 1, 6)):
         expected = nearest(X[row : row + side, column : column + side], (6, 6))
-        found = jax.jit(lambda box: crop(X, box, side=6))(
+        resized = jax.jit(lambda box: crop(X, box, side=6))(
             jnp.array([row, column, side])
         )
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(resized, expected)
 
 
 def test_boxes_lie_inside_and_are_never_the_whole():
@@ -150,8 +150,8 @@ def test_the_classifier_sees_the_estimate_before_it_is_clipped():
 
 def test_the_state_and_back():
     for low in (-1.0, 0.0):
-        found = exploding(preserving(X, 0.7, low=low), 0.7, low=low)
-        np.testing.assert_allclose(found, X, atol=1e-6)
+        back = exploding(preserving(X, 0.7, low=low), 0.7, low=low)
+        np.testing.assert_allclose(back, X, atol=1e-6)
 
 
 def test_bad_settings_are_named():
