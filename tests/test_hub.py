@@ -157,9 +157,9 @@ def test_a_classifier_is_no_prior_and_a_prior_no_classifier(empty):
     )
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes)
     save_weights("names.safetensors", zeros, record)
-    classifier, found = hub.load_classifier("names.safetensors")
+    classifier, told = hub.load_classifier("names.safetensors")
     assert classifier.classes == 3 and classifier.image_shape == (8, 8, 3)
-    assert found["sha256"] == hub.sha256(empty / "names.safetensors")
+    assert told["sha256"] == hub.sha256(empty / "names.safetensors")
     assert classifier.logits(jnp.zeros((8, 8, 3))).shape == (3,)
     with pytest.raises(ValueError, match="of a classifier, not of a prior: give"):
         hub.load("names.safetensors")

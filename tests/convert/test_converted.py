@@ -51,19 +51,19 @@ def folder(tmp_path):
     return tmp_path, params
 
 
-def check_same(found, expected):
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
+def check_same(loaded, expected):
+    jax.tree.map(np.testing.assert_array_equal, loaded, expected)
 
 
 def test_a_folder_of_diffusers(folder):
     folder, params = folder
-    found, record = hub_folder.load(folder)
-    check_same(found, params)
+    loaded, record = hub_folder.load(folder)
+    check_same(loaded, params)
     assert record["image_shape"] == [8, 8, 3]
     assert record["prior"]["name"] == "epsilon.Epsilon"
     assert record["licence"].startswith("unknown")
     np.testing.assert_allclose(record["prior"]["betas"], np.linspace(1e-4, 0.02, 10))
-    golden.network((found, record))
+    golden.network((loaded, record))
 
 
 def test_it_is_a_prior_directly_and_once_saved(folder, tmp_path):
@@ -189,14 +189,14 @@ def score_sde_params(norm_axes=1):
 def test_both_layouts_of_score_sde(norm_axes, tmp_path):
     theirs, params = score_sde_params(norm_axes)
     np.savez(tmp_path / "p.npz", **theirs)
-    found, record = score_sde.load(tmp_path / "p.npz", 32)
-    check_same(found, params)
+    loaded, record = score_sde.load(tmp_path / "p.npz", 32)
+    check_same(loaded, params)
     net = dict(record["net"])
     assert net.pop("name") == "ncsnpp.NCSNpp"
     assert net == dict(
         width=8, multipliers=[1, 2, 2], blocks=1, attention=[1], combine="sum"
     )
-    golden.network((found, record))
+    golden.network((loaded, record))
 
 
 def test_training_states_of_score_sde(tmp_path):
@@ -297,13 +297,13 @@ def test_edm(name, tmp_path):
         )
     theirs["model.map_augment.weight"] = np.zeros((8, 9), np.float32)
     np.savez(tmp_path / "edm.npz", **theirs)
-    found, record = edm.load(tmp_path / "edm.npz")
-    check_same(found, params)
+    loaded, record = edm.load(tmp_path / "edm.npz")
+    check_same(loaded, params)
     assert record["prior"] == {"name": "edm.EDM", "sigma_data": 0.5}
     assert record["image_shape"] == [16, 16, 3]
     known = {k: record["net"][k] for k in SONGS[name]}
     assert known == SONGS[name]
-    golden.network((found, record))
+    golden.network((loaded, record))
 
 
 def test_padis(tmp_path):
@@ -311,11 +311,11 @@ def test_padis(tmp_path):
     net = build("nets", {"name": "song_unet.SongUNet", **settings})
     theirs, params = edm_arrays(net, (12, 12, 3), 16)
     save_file(theirs, tmp_path / "padis.safetensors")
-    found = edm.load(tmp_path / "padis.safetensors", size=32, patch=12, pad=4)
-    check_same(found.params, params)
-    assert found.record["image_shape"] == [32, 32, 1]
-    assert found.record["net_shape"] == [12, 12, 3]
-    save_weights(tmp_path / "w.safetensors", *found, dtype="float32")
+    loaded = edm.load(tmp_path / "padis.safetensors", size=32, patch=12, pad=4)
+    check_same(loaded.params, params)
+    assert loaded.record["image_shape"] == [32, 32, 1]
+    assert loaded.record["net_shape"] == [12, 12, 3]
+    save_weights(tmp_path / "w.safetensors", *loaded, dtype="float32")
     prior, _ = hub.load(tmp_path / "w.safetensors")
     assert prior.patch == 12 and prior.pad == 4
     check_same(prior.params, params)

@@ -51,8 +51,8 @@ def test_ordered_dicts_of_python_2():
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_arrays_are_what_they_were(protocol):
     for array in ARRAYS:
-        found = pickles.loads(pickle.dumps({"a": array, "again": array}, protocol))
-        for value in (found["a"], found["again"]):
+        loaded = pickles.loads(pickle.dumps({"a": array, "again": array}, protocol))
+        for value in (loaded["a"], loaded["again"]):
             np.testing.assert_array_equal(value, array)
             assert value.dtype == array.dtype
     scalar = pickles.loads(pickle.dumps(np.float32(0.7), protocol))
@@ -62,9 +62,9 @@ def test_arrays_are_what_they_were(protocol):
 def test_npy_files(tmp_path):
     images = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
     np.save(tmp_path / "dict.npy", {"imgs": images, "labels": images > 3})
-    found = pickles.load(tmp_path / "dict.npy")
-    np.testing.assert_array_equal(found["imgs"], images)
-    np.testing.assert_array_equal(found["labels"], images > 3)
+    loaded = pickles.load(tmp_path / "dict.npy")
+    np.testing.assert_array_equal(loaded["imgs"], images)
+    np.testing.assert_array_equal(loaded["labels"], images > 3)
     for array in (images, np.asfortranarray(images)):
         np.save(tmp_path / "plain.npy", array)
         np.testing.assert_array_equal(pickles.load(tmp_path / "plain.npy"), array)
@@ -230,8 +230,8 @@ def test_source_code_is_not_looked_at():
         b"}(S'type'\nS'class'\nS'class_name'\nS'EDMPrecond'\nS'module_src'\n"
         b"S'raise SystemExit'\nS'state'\n}S'sigma_data'\nF0.5\nsutR."
     )
-    found = pickles.loads(program)
-    assert found.name == "EDMPrecond" and found.state == {"sigma_data": 0.5}
+    loaded = pickles.loads(program)
+    assert loaded.name == "EDMPrecond" and loaded.state == {"sigma_data": 0.5}
 
 
 def test_garbage_never_does_anything_but_raise(tmp_path):
@@ -250,14 +250,14 @@ def test_garbage_never_does_anything_but_raise(tmp_path):
 
 
 def test_every_opcode_is_known_or_refused():
-    found = {op.name for op in pickletools.opcodes}
+    names = {op.name for op in pickletools.opcodes}
     refused = {"INST", "OBJ", "EXT1", "EXT2", "EXT4", "PERSID", "NEXT_BUFFER"}
     refused |= {"READONLY_BUFFER", "NEWOBJ_EX"}
     from klip_jax.convert import stack_machine
 
     own = {n[3:] for n in dir(stack_machine._Machine) if n.startswith("op_")}
     own |= stack_machine.LITERALS | stack_machine.CONSTANTS.keys() | {"STOP"}
-    assert own == found - refused
+    assert own == names - refused
 
 
 def test_names_are_only_those_of_the_table():

@@ -83,8 +83,8 @@ def write():
     def write(*arguments):
         script = Path(__file__).with_name("write_with_torch.py")
         command = [python, str(script), *map(str, arguments)]
-        found = subprocess.run(command, capture_output=True, text=True)
-        assert found.returncode == 0, found.stderr
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
     return write
 
@@ -107,9 +107,9 @@ def test_models_of_diffusers(name, write, tmp_path, capsys):
         print(f"\n{name}: {max(gaps):.1e}")
     assert max(gaps) <= 1e-4
     prior = converted.record["prior"]
-    found = timestep_sigmas(prior["betas"])
+    sigmas = timestep_sigmas(prior["betas"])
     # They take the product in float32.
-    np.testing.assert_allclose(found**2, (1 - abar) / abar, 1e-3, 1e-6)
+    np.testing.assert_allclose(sigmas**2, (1 - abar) / abar, 1e-3, 1e-6)
     assert prior["name"].startswith("velocity" if "attention" in name else "epsilon")
 
 
@@ -123,8 +123,8 @@ def test_a_prior_from_a_folder(write, tmp_path):
     pickled = hub_folder.load(tmp_path / "model/pickled").params
     jax.tree.map(np.testing.assert_array_equal, pickled, prior.params)
     x = np.random.default_rng(0).normal(size=(16, 16, 1)).astype(np.float32)
-    found = jax.jit(lambda prior, x: prior(x, np.float32(0.5)))(prior, x)
-    assert found.shape == x.shape and bool(np.isfinite(found).all())
+    x0 = jax.jit(lambda prior, x: prior(x, np.float32(0.5)))(prior, x)
+    assert x0.shape == x.shape and bool(np.isfinite(x0).all())
 
 
 def test_pickles_of_torch(write, tmp_path):
@@ -138,18 +138,18 @@ def test_pickles_of_torch(write, tmp_path):
     np.savez(tmp_path / "arrays.npz", **arrays)
     write("pickles", tmp_path)
     for name in ("edm_2.pkl", "edm_4.pkl", "state.pt", "state_old.pt"):
-        found, record = edm.load(tmp_path / name, size=32, patch=12, pad=4)
-        jax.tree.map(np.testing.assert_array_equal, found, params)
+        loaded, record = edm.load(tmp_path / name, size=32, patch=12, pad=4)
+        jax.tree.map(np.testing.assert_array_equal, loaded, params)
         assert record["prior"]["name"] == "patches.Patches"
     network = pickles.load(tmp_path / "edm_4.pkl")["ema"]
-    found = pickles.arrays(network)
-    assert found.keys() == arrays.keys()
+    loaded = pickles.arrays(network)
+    assert loaded.keys() == arrays.keys()
     for name, array in arrays.items():
-        np.testing.assert_array_equal(found[name], array)
+        np.testing.assert_array_equal(loaded[name], array)
     with np.load(tmp_path / "odd.npz") as odd:
         for name in ("odd.pt", "odd_old.pt", "odd.pkl"):
-            found = pickles.load(tmp_path / name)
-            assert found.keys() == set(odd.files)
+            loaded = pickles.load(tmp_path / name)
+            assert loaded.keys() == set(odd.files)
             for key in odd.files:
-                np.testing.assert_array_equal(np.float32(found[key]), odd[key], key)
-            assert found["half"].dtype == np.float16 and found["long"].dtype == int
+                np.testing.assert_array_equal(np.float32(loaded[key]), odd[key], key)
+            assert loaded["half"].dtype == np.float16 and loaded["long"].dtype == int

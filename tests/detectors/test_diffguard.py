@@ -96,14 +96,14 @@ def test_up_is_the_closed_form_of_a_gaussian():
     """Each step scales what is left of the mean by a known number."""
     ladder = pixel_ladder(50)
     never = lambda x: jnp.asarray(False)  # noqa: E731
-    found = jax.jit(lambda x: invert(PRIOR, x, ladder, steps=30, stop=never))(X)
+    up = jax.jit(lambda x: invert(PRIOR, x, ladder, steps=30, stop=never))(X)
     factor, v = np.sqrt(1 + 4 * ladder.sigmas[0] ** 2), 0.01
     for sigma, above in zip(ladder.below[:30], ladder.above[:30], strict=True):
         shrunk = v / (v + sigma**2)
         factor *= shrunk + above / sigma * (1 - shrunk)
     factor /= np.sqrt(1 + 4 * ladder.sigmas[30] ** 2)
-    np.testing.assert_allclose(found.latent - 0.5, factor * (X - 0.5), rtol=2e-4)
-    assert found.stop == 29
+    np.testing.assert_allclose(up.latent - 0.5, factor * (X - 0.5), rtol=2e-4)
+    assert up.stop == 29
 
 
 def looks(detector, images, prior=PRIOR, classifier=None):
@@ -142,8 +142,8 @@ def test_an_image_costs_the_calls_that_its_stop_says():
     needed = []
     for images in (IMAGES[5:], IMAGES[2:6]):
         calls.clear()
-        found = looks(detector, images, Counting())
-        told = jax.vmap(detector.extras)(found)["calls"]
+        looked = looks(detector, images, Counting())
+        told = jax.vmap(detector.extras)(looked)["calls"]
         jax.effects_barrier()
         # The callback is told of each image of a batch.
         assert len(calls) == len(images) * int(told.max())
@@ -165,18 +165,18 @@ def test_it_stops_where_the_threshold_is_crossed_first():
 
 def test_without_guidance_guided_is_unguided():
     detector = DiffGuard(guidance=AtBlend(scale=0.0, crops=0), steps=25)
-    found = looks(detector.replace(against="unguided"), IMAGES)
-    np.testing.assert_array_equal(found.guided, found.reference)
-    np.testing.assert_array_equal(found.distance, 0)
+    looked = looks(detector.replace(against="unguided"), IMAGES)
+    np.testing.assert_array_equal(looked.guided, looked.reference)
+    np.testing.assert_array_equal(looked.distance, 0)
 
 
 @pytest.mark.parametrize("scale", [0.5, 3.0])
 def test_a_classifier_pulls_toward_the_class_it_sees(scale):
     """And the more the larger the scale: all pixels move by the same."""
     guidance = AtState(scale=scale, crops=0)
-    found = looks(DiffGuard(guidance=guidance, steps=25, against="unguided"), IMAGES)
+    looked = looks(DiffGuard(guidance=guidance, steps=25, against="unguided"), IMAGES)
     # Of images whose estimates are not clipped.
-    drift = (found.guided - found.reference)[:2]
+    drift = (looked.guided - looked.reference)[:2]
     sign = jnp.sign(IMAGES.mean((1, 2, 3)) - 0.5)[:2]
     mean = drift.mean((1, 2, 3))
     assert bool((sign * mean > 0).all())
@@ -258,10 +258,10 @@ def test_latents_go_up_and_down_their_own_levels():
     settings = dict(steps=20, skipped=0, ahead=0, stop_psnr=-math.inf)
     detector = DiffGuard(guidance=ClassifierFree(0.0), autoencoder=Half(), **settings)
     prior = Classes()
-    found = looks(detector, 0.5 + 0 * IMAGES[:1], prior)
-    assert detector.network_calls == 20 + 2 * 20 and found.stop[0] == 19
-    assert found.inverted.shape == found.guided.shape == (1, *SHAPE)
-    assert bool(jnp.isfinite(found.guided).all())
+    looked = looks(detector, 0.5 + 0 * IMAGES[:1], prior)
+    assert detector.network_calls == 20 + 2 * 20 and looked.stop[0] == 19
+    assert looked.inverted.shape == looked.guided.shape == (1, *SHAPE)
+    assert bool(jnp.isfinite(looked.guided).all())
     ladder = latent_ladder(20)
     np.testing.assert_allclose(ladder.below[1:], ladder.sigmas[:-1])
     assert ladder.below[0] == ladder.end > 0
@@ -269,11 +269,11 @@ def test_latents_go_up_and_down_their_own_levels():
 
 def test_extras_are_named():
     detector = DiffGuard(guidance=AtBlend(crops=0), steps=25)
-    found = looks(detector, IMAGES[:1])
+    looked = looks(detector, IMAGES[:1])
     names = {"inverted", "guided", "input", "stop", "calls"}
-    assert set(detector.extras(found)) == names
+    assert set(detector.extras(looked)) == names
     detector = detector.replace(against="unguided")
-    assert "unguided" in detector.extras(found)
+    assert "unguided" in detector.extras(looked)
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ def converted(arrays, path, **settings):
     return convert(Request(str(path), f"{path.parent}/ours.safetensors", **settings))
 
 
-def same(found, expected):
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
+def same(arrays, expected):
+    jax.tree.map(np.testing.assert_array_equal, arrays, expected)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -69,8 +69,11 @@ def test_latent_diffusion_becomes_a_prior_and_an_autoencoder(tmp_path, monkeypat
         monkeypatch.setitem(sys.modules, part, types.ModuleType(part))
     monkeypatch.setitem(sys.modules, name, module)
     weights = latent_diffusion(unet, first)
-    found = {"state_dict": weights, "callbacks": {module.ModelCheckpoint: {"best": 1}}}
-    path = converted(found, tmp_path / "model.ckpt", size=8)
+    content = {
+        "state_dict": weights,
+        "callbacks": {module.ModelCheckpoint: {"best": 1}},
+    }
+    path = converted(content, tmp_path / "model.ckpt", size=8)
     prior, record = hub.load(path)
     same(prior.params, unet)
     assert record["image_shape"] == [4, 4, 3] and prior.classes == 1000
@@ -87,7 +90,7 @@ def test_latent_diffusion_becomes_a_prior_and_an_autoencoder(tmp_path, monkeypat
         hub.load_autoencoder(path)
     path.unlink()
     with pytest.raises(ValueError, match=r"ours_autoencoder\.safetensors exists"):
-        converted(found, tmp_path / "model.ckpt", size=8)
+        converted(content, tmp_path / "model.ckpt", size=8)
     assert not path.exists()
 
 
@@ -109,8 +112,8 @@ def test_a_classifier(beside, file, tmp_path):
 
     def norm(name, n):
         leaves = dict(weight=1.0, bias=0.0, running_mean=0.0, running_var=1.0)
-        found = {f"{name}.{k}": np.full(n, v, np.float32) for k, v in leaves.items()}
-        return found | {f"{name}.num_batches_tracked": np.zeros((), np.int64)}
+        named = {f"{name}.{k}": np.full(n, v, np.float32) for k, v in leaves.items()}
+        return named | {f"{name}.num_batches_tracked": np.zeros((), np.int64)}
 
     def conv(name, out, given, size):
         shape = out, given, size, size

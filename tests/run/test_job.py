@@ -349,10 +349,10 @@ def test_a_broken_law_is_named(tmp_path, monkeypatch):
 
 def test_detectors_by_a_list_of_names():
     known = dict(mine=A | dict(gain=3.0))
-    found = detectors("mine, fake_run:Distance,controls", known)
-    assert found["mine"]["gain"] == 3.0
-    assert found["distance"] == dict(name="fake_run:Distance")
-    assert found["intensity_inverted"] == dict(name="controls.IntensityInverted")
+    chosen = detectors("mine, fake_run:Distance,controls", known)
+    assert chosen["mine"]["gain"] == 3.0
+    assert chosen["distance"] == dict(name="fake_run:Distance")
+    assert chosen["intensity_inverted"] == dict(name="controls.IntensityInverted")
     with pytest.raises(ValueError, match=r"detectors: no 'klap'; there are \['mine'\]"):
         detectors("klap", known)
     with pytest.raises(ValueError, match="'controls' has no 'Best'"):
