@@ -15,7 +15,7 @@ from klip_jax.data.base import Source, image_source
 from klip_jax.nets.unet import UNet
 from klip_jax.priors.analytic import Gaussian
 from klip_jax.priors.edm import EDM
-from klip_jax.recipe import Cast, Recipe
+from klip_jax.recipe import Cast, Recipe, optimiser
 from klip_jax.run import steps
 
 SHAPE = (6, 6, 1)
@@ -34,6 +34,7 @@ class TwoLayers(nn.Module):
 
 
 NET = TwoLayers()
+SEED = jax.random.key(0)
 pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
@@ -165,6 +166,59 @@ def test_a_step_averages_its_weights(params, source):
     )
 
 
+def test_a_step_of_a_recipe_of_before_is_what_it_was(params, source):
+    """Adam with clipped gradients, spelled out: the same numbers, bit for bit."""
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 3e-3, 2, 12)
+    adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+
+    @jax.jit
+    def step_of_before(params, opt_state, step, arrays):
+        key_data, key_loss = jax.random.split(jax.random.fold_in(SEED, step))
+        keys = jax.random.split(key_data, RECIPE.batch)
+        batch = jax.vmap(source.draw, (None, 0))(arrays, keys)
+        grads = jax.grad(lambda p: denoising(p, batch, key_loss)[0])(params)
+        updates, opt_state = adam.update(grads, opt_state)
+        return optax.apply_updates(params, updates), opt_state
+
+    step = functools.partial(
+        training.train_step, draw=source.draw, loss=denoising, recipe=RECIPE
+    )
+    step, state = jax.jit(step), training.init_state(params, RECIPE)
+    own, opt_state = params, adam.init(params)
+    for i in range(3):
+        state, _ = step(state, source.arrays)
+        own, opt_state = step_of_before(own, opt_state, i, source.arrays)
+    same(state.params, own)
+    same(state.opt_state, opt_state)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_kernels_decay_and_biases_do_not(kind):
+    recipe = Recipe(optimiser=kind, weight_decay=0.1, learning_rate=0.5, warmup=0)
+    params = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full(2, 3.0)}
+    zeros, own = jax.tree.map(jnp.zeros_like, params), optimiser(recipe)
+    updates, _ = own.update(zeros, own.init(params), params)
+    # A step of Nesterov's momentum without history is 1 + 0.9 gradients long.
+    lost = 0.1 * 0.5 * 3 * (1.9 if kind == "sgd" else 1.0)
+    np.testing.assert_allclose(updates["kernel"], -lost, rtol=1e-6)
+    np.testing.assert_array_equal(updates["bias"], 0)
+
+
+def test_what_a_loss_moves_is_taken_as_it_is(source):
+    params = {"params": {"a": jnp.float32(1.0)}, "batch_stats": {"mean": jnp.zeros(())}}
+
+    def loss(params, images, key):
+        moved = {"batch_stats": {"mean": params["batch_stats"]["mean"] + 1}}
+        return jnp.mean(images) * params["params"]["a"], moved
+
+    state = training.init_state(params, RECIPE)
+    new, _ = training.train_step(
+        state, source.arrays, draw=source.draw, loss=loss, recipe=RECIPE
+    )
+    assert float(new.params["batch_stats"]["mean"]) == 1
+    np.testing.assert_allclose(new.ema["batch_stats"]["mean"], 0.9, rtol=1e-6)
+
+
 def test_half_precision_is_near_and_leaves_weights_whole():
     net = UNet((8, 16), groups=2, norm_over="image")
     x = jax.random.uniform(jax.random.key(0), (4, 8, 8, 1))
@@ -191,12 +245,12 @@ def test_expected_errors_of_an_exact_denoiser():
     prior = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(36), jnp.linspace(0.01, 0.05, 36))
     images = jax.vmap(prior.sample)(jax.random.split(jax.random.key(0), 300))
     levels = np.array([0.02, 0.2, 2.0])
-    found = error_table.denoising_errors(prior, np.asarray(images), levels)
+    errors = error_table.denoising_errors(prior, np.asarray(images), levels)
     expected = [float(prior.variance(s)) for s in levels]
     # The last part of 32 is not full, and counts for what it has.
-    np.testing.assert_allclose(found, expected, rtol=4 * np.sqrt(2 / images.size))
+    np.testing.assert_allclose(errors, expected, rtol=4 * np.sqrt(2 / images.size))
     again = error_table.denoising_errors(prior, np.asarray(images), levels)
-    np.testing.assert_array_equal(found, again)
+    np.testing.assert_array_equal(errors, again)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +266,10 @@ def test_expected_errors_of_an_exact_denoiser():
         (dict(checkpoint_every=0), "checkpoint_every=0"),
         (dict(seed=2**40), r"seed=1099511627776: must be in \[0, 2\^32\)"),
         (dict(dtype="float16"), "dtype='float16': must be one of"),
+        (dict(optimiser="lion"), "optimiser='lion': must be one of"),
+        (dict(weight_decay=-0.1), "weight_decay=-0.1: must be >= 0"),
+        (dict(label_dropout=1.0), r"label_dropout=1.0: must be in \[0, 1\)"),
+        (dict(label_smoothing=-0.1), "label_smoothing=-0.1"),
     ],
 )
 def test_numbers_that_cannot_work(change, words):

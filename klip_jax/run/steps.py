@@ -56,7 +56,7 @@ def train(
         return train_step(state, arrays, draw=source.draw, loss=loss, recipe=recipe)
 
     step_of = jax.jit(step_of, donate_argnums=0)
-    losses = []
+    losses, pending = [], None
     bar = tqdm(
         range(first, recipe.steps),
         initial=first,
@@ -67,13 +67,13 @@ def train(
     )
     for step in bar:
         state, value = step_of(state, source.arrays)
-        losses.append(float(value))
-        if not np.isfinite(losses[-1]):
-            raise FloatingPointError(
-                f"the loss is {losses[-1]} at step {step}; lower "
-                "train.recipe.learning_rate"
-            )
+        # That of the step before: a device that waits to be asked stands still.
+        if pending is not None:
+            losses.append(_finite(pending, step - 1))
+        pending = value
         if (step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.steps:
+            losses.append(_finite(pending, step))
+            pending = None
             log.append((step + 1, float(np.mean(losses))))
             losses.clear()
             # First the log: lines later than the newest checkpoint are dropped, while
@@ -84,6 +84,15 @@ def train(
     manager.wait_until_finished()
     manager.close()
     return state
+
+
+def _finite(loss, step: int) -> float:
+    value = float(loss)
+    if not np.isfinite(value):
+        raise FloatingPointError(
+            f"the loss is {value} at step {step}; lower train.recipe.learning_rate"
+        )
+    return value
 
 
 def _read_log(path: pathlib.Path, step: int) -> list[tuple[int, float]]:

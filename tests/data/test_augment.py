@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from klip_jax.data.augment import Augment, augment, augmented
-from klip_jax.data.base import image_source
+from klip_jax.data.base import image_source, labelled_source
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
 
@@ -34,14 +34,14 @@ def test_shifts_move_and_keep_the_sharpness(blob):
     settings = Augment(shift=3.0)
     keys = jax.random.split(jax.random.key(0), 200)
     shifted = jax.jit(jax.vmap(lambda key, x: augment(key, x, settings), (0, None)))
-    found = shifted(keys, blob)
-    moved = np.array([centre(image) for image in found]) - centre(blob)
+    many = shifted(keys, blob)
+    moved = np.array([centre(image) for image in many]) - centre(blob)
     assert np.abs(moved).max() < 3.1 and np.abs(moved.mean(0)).max() < 0.4
     np.testing.assert_allclose(moved.std(0), 3 / np.sqrt(3), rtol=0.15)
     # White noise keeps most of its power: a bilinear filter would leave 4/9 of it.
     noise = 0.5 + 0.05 * jax.random.normal(jax.random.key(1), (32, 32, 1))
-    found = shifted(keys, noise)
-    power = np.var(np.asarray(found)[:, 6:-6, 6:-6]) / np.var(np.asarray(noise))
+    many = shifted(keys, noise)
+    power = np.var(np.asarray(many)[:, 6:-6, 6:-6]) / np.var(np.asarray(noise))
     assert power > 0.7
 
 
@@ -71,8 +71,46 @@ def test_a_source_draws_other_images(blob):
     assert np.abs(first - other).max() > 0.01
 
 
+def test_a_crop_is_a_whole_shift_mirrored_at_the_edge(blob):
+    keys = jax.random.split(jax.random.key(0), 60)
+    settings = Augment(crop=2)
+    crops = jax.jit(jax.vmap(lambda k: augment(k, blob, settings)))(keys)
+    padded = np.pad(np.asarray(blob), ((2, 2), (2, 2), (0, 0)), "reflect")
+    seen = set()
+    for crop in np.asarray(crops):
+        (start,) = [
+            (i, j)
+            for i in range(5)
+            for j in range(5)
+            if np.allclose(padded[i : i + 32, j : j + 32], crop, atol=1e-6)
+        ]
+        seen.add(start)
+    assert len(seen) > 15
+
+
+def test_a_square_is_cut_out(blob):
+    keys = jax.random.split(jax.random.key(0), 200)
+    settings = Augment(cutout=6)
+    cut = jax.jit(jax.vmap(lambda k: augment(k, 0 * blob, settings)))(keys)
+    assert set(np.unique(cut)) == {0.0, 0.5}
+    areas = np.count_nonzero(np.asarray(cut), (1, 2, 3))
+    # Whole inside the image, a quarter of it or more at its edge.
+    assert areas.max() == 36 and 9 <= areas.min() < 36
+    covered = np.asarray(cut).mean(0) / 0.5
+    assert covered.max() < 0.15 and covered[0].sum() > 0 and covered[-1].sum() > 0
+
+
+def test_labels_stay(blob):
+    source = labelled_source(np.stack([blob, 1 - blob]), [3, 5])
+    draw = jax.jit(augmented(source, Augment(mirror=1.0)).draw)
+    for n in range(6):
+        image, label = draw(source.arrays, jax.random.key(n))
+        expected = blob if label == 3 else 1 - blob
+        np.testing.assert_allclose(image, expected[:, ::-1], atol=1e-6)
+
+
 @pytest.mark.parametrize(
-    "setting", [dict(shift=-1.0), dict(stretch=0.6), dict(mirror=1.1)]
+    "setting", [dict(shift=-1.0), dict(stretch=0.6), dict(mirror=1.1), dict(crop=-1)]
 )
 def test_settings_out_of_range(setting):
     (name,) = setting

@@ -10,6 +10,7 @@ from klip_jax.priors.base import stratified_levels
 from klip_jax.priors.edm import EDM
 from klip_jax.priors.epsilon import Epsilon
 from klip_jax.priors.labelled import Labelled
+from klip_jax.recipe import Cast
 from klip_jax.types import Conditional, Denoiser
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
@@ -67,10 +68,10 @@ def test_one_denoiser_for_each_label(prior):
         assert float(jnp.abs(denoised[i] - denoised[3]).min()) > 1e-3
     np.testing.assert_allclose(denoised[3], one(prior.prior), 1e-5)
     np.testing.assert_allclose(denoised[3], one(prior), 1e-5)
-    found = jax.jit(lambda prior, y: prior.given(y)(x, SIGMA))(prior, 2)
-    np.testing.assert_allclose(found, denoised[2], 1e-5, 1e-5)
-    for found in (prior, prior.given(2)):
-        np.testing.assert_allclose(found.variance(1.0), 0.04, rtol=1e-5)
+    second = jax.jit(lambda prior, y: prior.given(y)(x, SIGMA))(prior, 2)
+    np.testing.assert_allclose(second, denoised[2], 1e-5, 1e-5)
+    for denoiser in (prior, prior.given(2)):
+        np.testing.assert_allclose(denoiser.variance(1.0), 0.04, rtol=1e-5)
 
 
 def test_labels_are_dropped_as_often_as_said():
@@ -107,6 +108,28 @@ def test_its_loss_is_that_of_its_prior_at_levels_in_strata():
     np.testing.assert_allclose(*both(jax.random.key(3)), rtol=1e-5)
 
 
+def test_its_loss_in_half_precision_is_near():
+    images = jax.random.uniform(jax.random.key(1), (24, *SHAPE))
+    labels, inner = jnp.arange(24) % 3, INNER["EDM"]()
+
+    def loss(params, net):
+        own = Labelled(inner.replace(params=params, net=net), 0.5)
+        return own.loss((images, labels), jax.random.key(2), **LAW)
+
+    of, half = (
+        jax.jit(jax.value_and_grad(loss), static_argnums=1),
+        Cast(inner.net, "bfloat16"),
+    )
+    whole, _ = of(inner.params, inner.net)
+    near, grads = of(inner.params, half)
+    assert Labelled(inner.replace(net=half)).classes == 3
+    assert near.dtype == jnp.float32 and 0 < abs(near - whole) < 0.02 * whole
+    assert {a.dtype for a in jax.tree.leaves(grads)} == {jnp.dtype("float32")}
+    # Rows of labels and of the null label are told apart.
+    rows = grads["params"]["Embed_0"]["embedding"][:, 0]
+    assert np.all(np.asarray(rows) != 0)
+
+
 def test_what_cannot_be_is_refused():
     prior = Labelled(INNER["EDM"]())
     assert prior.classes == 3
@@ -132,7 +155,7 @@ def test_the_shipped_prior_of_ten_classes():
     x = jax.random.uniform(jax.random.key(0), tuple(record["image_shape"]))
     x = x + jax.random.normal(jax.random.key(1), x.shape)
 
-    found = jax.jit(lambda y: prior.given(y)(x, 1.0))
-    null = found(10)
+    denoised = jax.jit(lambda y: prior.given(y)(x, 1.0))
+    null = denoised(10)
     np.testing.assert_allclose(null, prior.prior(x, 1.0), atol=1e-4)
-    assert float(jnp.abs(found(3) - null).max()) > 1e-2
+    assert float(jnp.abs(denoised(3) - null).max()) > 1e-2
