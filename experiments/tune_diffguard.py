@@ -6,7 +6,8 @@ On training images, one half of them mixed with each other (`lab.class_sets.simu
 no image that a table counts is seen. The best has the highest mean AUROC over the kinds
 of mixed images; KNN and ViM are fitted to others. Weight and mask of the guidance are
 those that were published (`lab.class_detectors.DEFAULTS`); the way up ends with the
-published PSNR, and at the latest where `WAYS` says. --count=0 leaves DiffGuard alone.
+published PSNR, and at the latest where `WAYS` says. --count=0 leaves what was chosen of
+DiffGuard.
 
 Prints one JSON object and writes scores/<images>_tuned.json, which detection.py takes.
 The classifier is certain of the images it learnt, so that errors of its own, which
@@ -34,7 +35,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum("images", "cifar10", ["cifar10", "mnist"], "Which benchmark's.")
 flags.DEFINE_integer("count", 15, "Training images, and as many mixed, to guide.")
 flags.DEFINE_string("workdir", "runs/tune_diffguard", "Where chains are kept.")
-WAYS = ((10, 4),)  # noise levels, and how many are never climbed
+WAYS = dict(cifar10=((10, 4),), mnist=((10, 4), (25, 10)))
+"""Noise levels, and how many are never climbed; few where calls are expensive."""
 REFERENCES = "input", "unguided"
 DISTANCES = "logits.l1", "logits.normalised_l1", "deep.maps", "pixel.l1"
 FITS, MIXES = 300, 180
@@ -51,7 +53,9 @@ def main(_):
     said = of_classifier(classifier, images, train.take(order[MIXES:]))
     theirs = {name: by_kind(values, images.groups) for name, values in said.items()}
     chosen = dict(score=max(theirs, key=lambda name: theirs[name]["mean"]))
-    report = dict(chosen=chosen, classifier=theirs)
+    path = scores.FOLDER / f"{FLAGS.images}_tuned.json"
+    report = json.loads(path.read_text()) if path.is_file() else dict(chosen={})
+    report["classifier"] = theirs
     if FLAGS.count:
         images = simulated(
             data=train.take(order[: 2 * FLAGS.count]), seed=0, block=block
@@ -61,8 +65,8 @@ def main(_):
         best = json.loads(max(ours, key=lambda name: ours[name]["mean"]))
         names = "steps", "skipped", "against", "distance"
         chosen |= dict(zip(names, best, strict=True))
-        report |= dict(diffguard=ours)
-    path = scores.FOLDER / f"{FLAGS.images}_tuned.json"
+        report["diffguard"] = ours
+    report["chosen"] |= chosen
     text = json.dumps(report, indent=1)
     write_atomically(path, text.encode())
     print(text)
@@ -72,7 +76,7 @@ def guided(prior, classifier, images, folder) -> dict[str, np.ndarray]:
     """Return {settings: scores [N]}."""
     x, values = images.images, {}
     seen = regenerated.predicted(classifier, x)
-    for steps, skipped in WAYS:
+    for steps, skipped in WAYS[FLAGS.images]:
         tuned = known.DEFAULTS | dict(steps=steps, skipped=skipped)
         detector = build("detectors", known.diffguard(tuned))
 
