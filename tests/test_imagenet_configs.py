@@ -74,13 +74,14 @@ def test_the_published_run_builds_at_full_size(name, monkeypatch):
     detector = detector_of(name, autoencoder, perceptual(), monkeypatch)
     side = SIDES[name]
     seen = (256, 256, 3) if autoencoder is None else (64, 64, 3)
-    assert detector.prior_shape((side, side, 3)) == seen
 
     def look(prior, classifier, detector, image):
         given = Given(prior, image=image, classifier=classifier)
         return detector.look(jax.random.key(0), given)
 
     image = jax.ShapeDtypeStruct((side, side, 3), jnp.float32)
+    encoded = jax.eval_shape(lambda detector, x: detector.encode(x), detector, image)
+    assert encoded.shape == seen
     looked = jax.eval_shape(look, prior, classifier, detector, image)
     assert looked.inverted.shape == seen
     assert looked.guided.shape == looked.reference.shape == image.shape
