@@ -2,7 +2,12 @@
 
 The gradient of a network with ReLU and max pooling jumps where a unit flips, and which
 units do is a matter of rounding. So the formulas are compared in float64, where only
-the release's own rounding is left; float32 has its own share of steps that agree.
+the release's own rounding is left: of 51 steps it flips a unit in two (indices 44 and
+37), where our float32 is right to 1e-5. Ours flips in three or four others (39, 32, 30;
+a unit of the first stage is -3e-6 there and +2e-6 in ours) and is off by 1 to 3e-5 in
+one to three of the gradients above 2; which ones, changes from run to run. In batches
+of two (speed, base50) the release rounds ten times more coarsely than alone: there our
+float32 and float64 agree to 1e-5 (indices 51 and 29), and it differs from both.
 """
 
 from pathlib import Path
@@ -118,7 +123,7 @@ def of_kinds(folder: Path):
         run = Step(*(np.stack(part) for part in zip(*of_kind.values(), strict=True)))
         given = golden.prior, golden.classifier, KINDS[name]
         gaps = gaps_of(*given, run, "float64")
-        yield agreement(f"{name}, float64", gaps, LEAST["float32"], of_kind)
+        yield agreement(f"{name}, float64", gaps, 0.8, of_kind)
 
 
 def gaps_of(prior, classifier, guidance, run, dtype):
