@@ -7,6 +7,8 @@ Widths may be traced: the same program serves all of them.
 Reference: docs/theory.md, section 7.
 """
 
+import math
+
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
@@ -25,7 +27,7 @@ def smooth(
     coherent KL in those spatial frequencies.
 
     Raises:
-      ValueError: if the width is negative.
+      ValueError: if the width is negative or infinite.
     """
     _check(filter_width=filter_width)
     rows, columns = _gaussians(images.shape[-3:-1], filter_width, images.dtype)
@@ -43,7 +45,7 @@ def pool(maps: Float[Array, "*n h w"], pool_width: Scalar) -> Float[Array, "*n h
     asks how much they change at all.
 
     Raises:
-      ValueError: if the width is negative.
+      ValueError: if the width is negative or infinite.
     """
     _check(pool_width=pool_width)
     rows, columns = _gaussians(maps.shape[-2:], pool_width, maps.dtype)
@@ -86,5 +88,7 @@ def _gaussians(sides, width, dtype):
 
 def _check(**widths: Scalar) -> None:
     for name, width in widths.items():
-        if isinstance(width, int | float) and not width >= 0:
-            raise ValueError(f"{name}={width}: a filter's width in pixels is >= 0")
+        if isinstance(width, int | float) and not 0 <= width < math.inf:
+            raise ValueError(
+                f"{name}={width}: a filter's width in pixels is >= 0 and finite"
+            )

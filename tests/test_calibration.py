@@ -32,6 +32,7 @@ def test_p_values_count():
     for score, expected in ((99.0, 1), (9.0, 2), (5.5, 5), (1.0, 10), (-1.0, 10)):
         assert p_value(score, law) == expected / 10  # equal ones count
         assert conformal_p_value(score, law) == expected / 10
+    assert p_value(2.0, law[:1]) == 1 / 2  # one draw is a law, if a poor one
     many = p_value(np.array([[99.0, 9.0], [5.5, -1.0]]), law[::-1])
     np.testing.assert_array_equal(many, [[0.1, 0.2], [0.5, 1.0]])
 

@@ -71,7 +71,7 @@ def test_a_width_of_zero_changes_nothing_and_widths_compile_once():
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("width", [-1.0, float("nan")])
+@pytest.mark.parametrize("width", [-1.0, float("nan"), float("inf")])
 def test_wrong_widths_are_refused(width):
     with pytest.raises(ValueError, match=f"filter_width={width}: .* >= 0"):
         smooth(jnp.zeros((4, 4, 1)), width)

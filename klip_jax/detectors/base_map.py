@@ -5,14 +5,12 @@
 Reference: docs/theory.md, section 7.
 """
 
-import math
-
 import jax.numpy as jnp
 
 from klip_jax import struct
 from klip_jax.blocks import block_sum, top_mean
 from klip_jax.detectors.base import Detector
-from klip_jax.detectors.base_settings import check_count, check_range
+from klip_jax.detectors.base_settings import check_count, check_range, check_widths
 from klip_jax.filters import pool
 from klip_jax.types import Detection, Heatmap, Scalar
 
@@ -39,7 +37,7 @@ class MapDetector(Detector):
     def __post_init__(self):
         check_count(block=self.block)
         check_range(0.0, 1.0, top_share=self.top_share)
-        check_range(0.0, math.inf, pool_width=self.pool_width)
+        check_widths(pool_width=self.pool_width)
 
     def of_map(self, heatmap: Heatmap) -> Detection:
         """Reduce a map to a `Detection`; see `map_detection`."""

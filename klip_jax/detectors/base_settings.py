@@ -10,6 +10,8 @@ from typing import Any
 
 from klip_jax.types import Scalar
 
+WIDEST = 256.0  # pixels; a filter much wider than an image passes nothing of it
+
 
 def check_range(low: float, high: float, **settings: Any) -> None:
     """Raise a ValueError naming the first number outside [low, high], or infinite."""
@@ -17,6 +19,11 @@ def check_range(low: float, high: float, **settings: Any) -> None:
         if not (low <= number <= high and math.isfinite(number)):
             rule = f"in [{low:g}, {high:g}]" if high < math.inf else f">= {low:g}"
             raise ValueError(f"{name}={value}: must be {rule} and finite")
+
+
+def check_widths(**settings: Scalar) -> None:
+    """Raise a ValueError naming the first width outside [0, WIDEST] pixels."""
+    check_range(0.0, WIDEST, **settings)
 
 
 def check_positive(**settings: Any) -> None:

@@ -15,8 +15,6 @@ the same size as KLIP's map and are pooled like it.
 Reference: docs/theory.md, section 12.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -25,7 +23,11 @@ from jaxtyping import Float
 from klip_jax import struct
 from klip_jax.detectors.base import posterior_of, scan_of
 from klip_jax.detectors.base_map import MapDetector
-from klip_jax.detectors.base_settings import check_positive, check_range
+from klip_jax.detectors.base_settings import (
+    check_positive,
+    check_range,
+    check_widths,
+)
 from klip_jax.filters import smooth, white_noise_passed
 from klip_jax.posterior import at_null_label
 from klip_jax.types import Detection, Given, Heatmap, Image, PRNGKey, Scalar
@@ -123,7 +125,7 @@ class _Filtered(MapDetector):
 
     def __post_init__(self):
         super().__post_init__()
-        check_range(0.0, math.inf, filter_width=self.filter_width)
+        check_widths(filter_width=self.filter_width)
         check_range(0.0, 1.0, filter_weight=self.filter_weight)
 
     def judge(self, looked: Image) -> Detection:

@@ -12,7 +12,6 @@ section 4; the estimator is ours.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -26,7 +25,12 @@ from klip_jax.blocks import top_mean
 from klip_jax.calibration import error_ratio
 from klip_jax.detectors.base import Detector, posterior_of, scan_of
 from klip_jax.detectors.base_fit import fitted, spread
-from klip_jax.detectors.base_settings import check_count, check_increasing, check_range
+from klip_jax.detectors.base_settings import (
+    check_count,
+    check_increasing,
+    check_range,
+    check_widths,
+)
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.posterior import PosteriorSampler, at_null_label
 from klip_jax.types import Detection, Given, Guidance, Heatmap, PRNGKey, Scalar, Scan
@@ -110,9 +114,7 @@ class KLIP(Detector):
         if self.map not in kl.MAPS:
             raise ValueError(f"map={self.map!r}: choose one of {kl.MAPS}")
         check_range(0, 1, filter_weight=self.filter_weight)
-        check_range(
-            *(0, math.inf), filter_width=self.filter_width, pool_width=self.pool_width
-        )
+        check_widths(filter_width=self.filter_width, pool_width=self.pool_width)
         if not 0 <= self.top_share < 1:
             raise ValueError(f"top_share={self.top_share}: a share in [0, 1)")
 

@@ -303,6 +303,8 @@ def test_errors_speak(scans, case):
         (dict(map="all"), "map='all': choose one of"),
         (dict(filter_weight=1.5), r"filter_weight=1\.5: must be in \[0, 1\]"),
         (dict(filter_width=-1.0), "filter_width=-1.0"),
+        (dict(filter_width=1e6), r"filter_width=1000000\.0: must be in \[0, 256\]"),
+        (dict(pool_width=float("inf")), "pool_width=inf"),
         (dict(pool_width=float("nan")), "pool_width=nan"),
         (dict(top_share=1.0), r"top_share=1\.0: a share in \[0, 1\)"),
         (dict(block=0), "block=0: must be an integer >= 1"),
