@@ -9,19 +9,58 @@ the 10,000 training images that this copy of MNIST has:
     python -m klip_jax.main --config=mnist_diffguard:classifier --mode=train
 """
 
-from klip_jax.assets.default_config import get_config as default
+from klip_jax.assets import class_config
 
-TRAINED = "prior", "classifier"
+CHOSEN = dict(
+    weight=3.0,
+    cut=0.3,
+    steps=25,
+    skipped=10,
+    ahead=1,
+    stop_psnr=6.39,
+    against="input",
+    distance="pixel.l1",
+)
 
 
 def get_config(trained="prior"):
     """Return the experiment; `trained` says what --mode=train trains."""
-    if trained not in TRAINED:
-        raise ValueError(f"mnist_diffguard.py:{trained}: choose one of {TRAINED}")
-    config = default()
+    if trained not in class_config.TRAINED:
+        raise ValueError(
+            f"mnist_diffguard.py:{trained}: choose one of {class_config.TRAINED}"
+        )
+    config = class_config.get_config(
+        diffguard=CHOSEN,
+        healthy=dict(**_reader("train"), part=(0.9, 1.0), per_group=100),
+        neighbour=5,
+        classes=10,
+    )
     with config.unlocked():
+        config.data = dict(
+            name="several.load",
+            data=dict(
+                files=dict(
+                    name="npz.load_arrays",
+                    groups=dict(
+                        id=("mnist_28.npz", "test_images"),
+                        fashion=("fashion_mnist_28.npz", "test_images"),
+                    ),
+                    per_group=40,
+                    root="",
+                ),
+                noise=dict(
+                    name="noise.load",
+                    groups=("blobs", "gaussian", "smooth"),
+                    per_group=20,
+                    shape=(28, 28, 1),
+                    seed=0,
+                ),
+            ),
+            measurements="",
+        )
         config.prior.weights = "mnist_28"
         config.classifier.weights = "mnist_resnet"
+        config.calibration.draws = 128
         config.train = _prior() if trained == "prior" else _classifier()
     return config
 
@@ -88,18 +127,16 @@ def _classifier():
 
 def _images(held_out):
     return dict(
-        data=dict(
-            name="npz.load_arrays",
-            groups=dict(id=("mnist_28.npz", "train_images")),
-            part=(0.0, 0.9),
-            root="",
-        ),
-        test=dict(
-            name="npz.load_arrays",
-            groups=dict(id=("mnist_28.npz", "test_images")),
-            per_group=held_out,
-            root="",
-        ),
+        data=dict(**_reader("train"), part=(0.0, 0.9)),
+        test=dict(**_reader("test"), per_group=held_out),
         licence="MNIST, MIT (rasbt/mnist-pngs)",
         init="",
+    )
+
+
+def _reader(split):
+    return dict(
+        name="npz.load_arrays",
+        groups=dict(id=("mnist_28.npz", f"{split}_images")),
+        root="",
     )

@@ -67,8 +67,10 @@ def test_the_tree_is_that_of_the_default(experiment):
     assert isinstance(experiment, ConfigDict)
     signatures.check_fields(experiment, default_config.get_config(), "config")
     signatures.check_fields(experiment.train, FIELDS, "train")
-    for field in ("root", "measurements"):
-        assert experiment.data[field] == "", "a config names no place of one machine"
+    # Sets of several readers have a root each.
+    assert experiment.data.measurements == ""
+    for data in experiment.data.get("data", dict(all=experiment.data)).values():
+        assert data.get("root", "") == "", "a config names no place of one machine"
 
 
 def test_it_is_plain_data_that_can_work(experiment):
@@ -136,7 +138,7 @@ def test_every_name_is_something(experiment):
     # Tracing a network of a hundred layers takes several seconds.
     [
         pytest.param(n, marks=pytest.mark.slow)
-        if n.startswith(("celeba", "chaos", "imagenet"))
+        if n.startswith(("celeba", "chaos", "cifar10", "imagenet"))
         else n
         for n in NAMES
     ],
@@ -146,7 +148,13 @@ def test_one_training_step_traces(experiment, shape):
     one_step(experiment, shape)
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow) if n.startswith("cifar10") else n
+        for n in PAIRS
+    ],
+)
 def test_one_step_of_a_classifier_traces(name):
     experiment = get_config(name, "classifier")
     plain = settings.check(experiment.to_dict())

@@ -198,9 +198,9 @@ def image_source(images: Float[np.ndarray, "n h w c"]) -> Source:
 
 
 def labelled_source(
-    images: Float[np.ndarray, "n h w c"], labels: Sequence[int]
+    images: Shaped[np.ndarray, "n h w c"], labels: Sequence[int] | Int[np.ndarray, " n"]
 ) -> Source:
-    """Return a source that draws uniformly (image in [0, 1], its label int32).
+    """Return a source that draws uniformly (image as it is given, its label int32).
 
     Raises:
       ValueError: if an image has no label, or one that is no class.

@@ -1,0 +1,104 @@
+"""What experiments share in which a classifier takes part and images are looked at.
+
+There is no scanner, unless one is set; `calibration.healthy` are images of a training
+split: on half of them detectors are fitted, by the others there are conformal p-values.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from klip_jax.assets.default_config import get_config as default
+from klip_jax.detectors.diffnb import timestep_levels
+
+CONTROLS = dict(
+    intensity="Intensity",
+    intensity_inverted="IntensityInverted",
+    gradient="Gradient",
+    random="Random",
+)
+"""Those that look at a picture alone."""
+TRAINED = "prior", "classifier"
+
+
+def get_config(
+    *,
+    diffguard: Mapping[str, Any],
+    healthy: Mapping[str, Any],
+    neighbour: int,
+    classes: int,
+    block: int = 4,
+) -> ConfigDict:
+    """Return the settings of such an experiment but for data, weights and training.
+
+    Args:
+      diffguard: weight and cut of its guidance, and the settings that were chosen, of
+        `diffguard.DiffGuard`.
+      healthy: reader of images of the training split.
+      neighbour: which nearest one counts, of half of them.
+      classes: how many.
+      block: side of the blocks of the controls' maps, pixels.
+    """
+    config = default()
+    free = dict(
+        name="classifier_free.ClassifierFree",
+        weight=diffguard["weight"],
+        cut=diffguard["cut"],
+    )
+    with config.unlocked():
+        config.scan = None
+        config.main = "diffguard"
+        config.calibration.healthy = dict(healthy)
+        config.detectors = dict(
+            diffguard=guided(diffguard, free),
+            # What the paper compares on CIFAR-10, in few steps.
+            diffguard_logits=guided(
+                diffguard, free, steps=10, skipped=4, distance="logits.l1"
+            ),
+            # As on ImageNet: two crops for its eight, at four times its scale.
+            diffguard_classifier=guided(
+                diffguard, dict(name="classifier.AtBlend", scale=12.0, crops=2)
+            ),
+            diffnb=dict(
+                name="diffnb.DiffNB",
+                levels=timestep_levels(range(0, 361, 120)),
+                starts=(1, 2, 3),
+                draws=1,
+            ),
+            msp=dict(name="classifier_logits.MSP"),
+            max_logit=dict(name="classifier_logits.MaxLogit"),
+            energy=dict(name="classifier_logits.Energy", temperature=1.0),
+            gen=dict(name="classifier_logits.GEN", gamma=0.1, largest=classes),
+            knn=dict(name="classifier_features.KNN", k=neighbour),
+            vim=dict(name="classifier_features.ViM", dimensions=0),
+            ddpm_ood=dict(
+                name="noised_reconstruction.DDPMOOD", levels=(0.1, 0.4, 0.8), steps=3
+            ),
+            msma=dict(name="msma.MSMA", levels=spaced(0.01, 1.0)),
+            diffpath=dict(
+                name="diffpath.DiffPath6D",
+                levels=spaced(0.01, 20.0),
+                components=(1, 2),
+                folds=4,
+            ),
+            **{
+                name: dict(name=f"controls.{kind}", block=block, top_share=0.1)
+                for name, kind in CONTROLS.items()
+            },
+        )
+    return config
+
+
+def guided(
+    settings: Mapping[str, Any], guidance: Mapping[str, Any], **changes
+) -> dict[str, Any]:
+    """Return DiffGuard's settings, guided so, with changes."""
+    own = {k: v for k, v in settings.items() if k not in ("weight", "cut")}
+    return dict(name="diffguard.DiffGuard", guidance=guidance) | own | changes
+
+
+def spaced(lowest: float, highest: float) -> tuple[float, ...]:
+    """Return six noise levels, in geometric steps."""
+    return tuple(float(s) for s in np.geomspace(lowest, highest, 6))
