@@ -104,7 +104,7 @@ def sample_grid(prior: Denoiser, shape: tuple[int, ...], *, side: int = 6) -> by
       shape: (H, W, C).
       side: images in a row.
     """
-    labels = [None] * side
+    labels: list[int | None] = [None] * side
     if isinstance(prior, Labelled):
         labels = [*range(prior.classes), prior.classes]
 

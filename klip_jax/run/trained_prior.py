@@ -58,7 +58,7 @@ class TrainedPrior(NamedTuple):
         """Return the prior's own loss of a batch; see `training.Loss`."""
         prior = self.prior(params, recipe.dtype)
         if isinstance(prior, Labelled):
-            prior = prior.replace(label_dropout=recipe.label_dropout)
+            prior = Labelled(prior.prior, recipe.label_dropout)
         law = dict(log_mean=recipe.log_mean, log_std=recipe.log_std)
         return prior.loss(examples, key, **law), {}
 
