@@ -91,7 +91,19 @@ def detect(
             "the image; check operator, noise_std and the range of the prior",
             stacklevel=2,
         )
+    elif not _is_finite(detection):
+        warnings.warn(
+            f"{type(detector).__name__} gives no finite score and map, though the "
+            "posterior samples fit: it broke in the detector itself",
+            stacklevel=2,
+        )
     return detection
+
+
+def _is_finite(detection: Detection) -> bool:
+    heatmap = detection.heatmap
+    whole = heatmap is None or bool(np.isfinite(heatmap).all())
+    return whole and bool(np.isfinite(detection.score))
 
 
 def _look_and_judge(key, scan, prior, detector, posterior_sampler, eligible):

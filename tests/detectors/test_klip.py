@@ -1,5 +1,7 @@
 """KLIP as a detector: against the estimators it is made of, and on bright spots."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,18 @@ import pytest
 import tiny
 
 import klip_jax
-from klip_jax import KLIP, Detection, Given, Posterior, PosteriorSampler, Scan, kl
+from klip_jax import (
+    KLIP,
+    Detection,
+    Given,
+    Posterior,
+    PosteriorSampler,
+    Scan,
+    kl,
+    struct,
+)
 from klip_jax.blocks import block_sum
+from klip_jax.detectors.base import Detector
 from klip_jax.detectors.klip import Looked
 from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.operators.ct import ParallelBeam
@@ -258,6 +270,39 @@ def test_a_large_misfit_is_warned_of(scans):
             detector=DETECTOR,
             posterior_sampler=SAMPLER.replace(sigma_min=1.0),
         )
+
+
+@struct.dataclass
+class Broken(Detector):
+    """Score or map are not finite.
+
+    Attributes:
+      score, pixel: what it gives.
+    """
+
+    score: float = 0.0
+    pixel: float = 0.0
+
+    def look(self, key, given):
+        return given.posterior.mean[..., 0]
+
+    def judge(self, looked):
+        heatmap = looked.at[0, 0].set(self.pixel)
+        return Detection(jnp.asarray(self.score), jnp.float32(0), heatmap)
+
+
+def test_a_detector_that_breaks_is_warned_of():
+    shape = (4, 4, 1)
+    white = Gaussian.from_covariance(jnp.full(shape, 0.5), 0.01 * jnp.eye(16))
+    sampler = PosteriorSampler(samples=1, steps=2)
+    given = jnp.full(shape, 0.5), Identity(shape), 0.5, white
+    settings = dict(key=jax.random.key(0), posterior_sampler=sampler)
+    for spoiled in (dict(score=jnp.nan), dict(score=jnp.inf), dict(pixel=jnp.nan)):
+        with pytest.warns(UserWarning, match="Broken gives no finite score and map"):
+            klip_jax.detect(*given, detector=Broken(**spoiled), **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        klip_jax.detect(*given, detector=Broken(), **settings)
 
 
 BAD = {
