@@ -33,12 +33,12 @@ def test_logits_are_the_head_of_the_features(classifier):
 def test_grad_cam_weighs_the_maps_by_the_head(classifier):
     # The head is linear in the mean of the maps: the weights are its column / pixels.
     x = jax.random.uniform(jax.random.key(5), (8, 8, 3))
-    found, maps = jax.jit(lambda c, x, y: (grad_cam(c, x, y), c.maps(x)))(
+    cam, maps = jax.jit(lambda c, x, y: (grad_cam(c, x, y), c.maps(x)))(
         classifier, x, jnp.int32(2)
     )
     expected = jax.nn.relu(maps @ classifier.head[0][:, 2]) / 64
-    assert found.shape == (8, 8) and float(found.max()) > 0
-    np.testing.assert_allclose(found, expected, 1e-4, 1e-6)
+    assert cam.shape == (8, 8) and float(cam.max()) > 0
+    np.testing.assert_allclose(cam, expected, 1e-4, 1e-6)
 
 
 @pytest.fixture

@@ -99,14 +99,14 @@ def test_frozen_norms_fold_into_their_convolutions():
         bias = params[norm]["bias"] - stats["mean"] * gain
         kernel = params[conv]["kernel"] * gain
         pad = size // 2
-        found = jax.lax.conv_general_dilated(
+        convolved = jax.lax.conv_general_dilated(
             np.pad(h, ((pad, pad), (pad, pad), (0, 0)))[None],
             kernel,
             (stride, stride),
             "VALID",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
-        return found[0] + bias
+        return convolved[0] + bias
 
     h = nn.relu(folded(x, "conv_0", "norm_0", 2, 3))
     h = folded(h, "conv_1", "norm_1", 1, 3)

@@ -49,10 +49,10 @@ def test_weights_reproduce_the_average_to_float16(trained):
     job, path, state = trained
     prior, _ = hub.load(path)
     changed = 0.0
-    for found, ema, start in zip(
+    for stored, ema, start in zip(
         *map(jax.tree.leaves, (prior.params, state.ema, job.params)), strict=True
     ):
-        np.testing.assert_allclose(found, ema, rtol=2**-11, atol=1e-7)
+        np.testing.assert_allclose(stored, ema, rtol=2**-11, atol=1e-7)
         changed = max(changed, float(jnp.abs(ema - start).max()))
     assert changed > 1e-3
     net = build("nets", tiny.NET)
