@@ -16,9 +16,9 @@ def golden(shared_data):
     return load(str(shared_data / "golden"))
 
 
-def test_levels_and_resizing(golden):
-    assert_ok(golden_parts.schedules(golden.folder))
-    assert_ok(golden_parts.resizes(golden.folder))
+def test_levels_and_resizing(shared_data):
+    assert_ok(golden_parts.schedules(shared_data / "golden"))
+    assert_ok(golden_parts.resizes(shared_data / "golden"))
 
 
 @pytest.mark.slow
