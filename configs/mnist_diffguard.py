@@ -2,11 +2,38 @@
 
     python -m klip_jax.main --config=mnist_diffguard
 
-The prior knows the ten classes, and so does the classifier; both were trained here, on
-the 10,000 training images that this copy of MNIST has:
+40 digits of the test split, 40 pictures of clothes, 60 images that show nothing; 100
+digits of the training split that neither network was trained on fit what is fitted and
+give conformal p-values. With 40 and 100 images AUROC is, and its 95 % interval,
+
+    DiffGuard             .98  .94 .. 1.00     DiffNB        .80  .72 .. .86
+    the same, of logits   .93  .88 .. .97      KNN           .68  .55 .. .82
+    MSMA, DDPM-OOD, DiffPath, ViM  1.00        MSP           .50  .41 .. .60
+
+(MSP knows blobs, .97, and not noise and clothes, of which the classifier is certain).
+Of digits, DiffGuard flags 1 of 40 at a conformal p < .05, and 92 of the others; under
+the law of the model's own draws none and 20, as draws of so small a prior are no clean
+digits. 5 min 45 s of CPU time on two cores, where some programs were compiled before,
+and with a further detector: DiffGuard guided by the classifier (`classifier.AtBlend`,
+scale 12, 2 crops), which cost most and was worse than chance, .37.
+
+Way, reference and distance of DiffGuard were chosen on the last tenth of the training
+split, 60 digits and 60 mixed of others; the weight is DiffNB's, the mask DiffGuard's on
+ImageNet:
+
+    python experiments/tune_diffguard.py --images=mnist --count=60
+
+The prior knows the ten classes, and so does the classifier; both learnt the first nine
+tenths of the 10,000 training images that this copy of MNIST has, in 43 minutes and a
+quarter of an hour, on two cores that they shared with other work:
 
     python -m klip_jax.main --config=mnist_diffguard --mode=train
     python -m klip_jax.main --config=mnist_diffguard:classifier --mode=train
+
+Through half of the pixels it is the same test of what was reconstructed:
+
+    ... --config.scan="dict(operator=dict(name='mask.Random', keep=0.5),
+                            noise_std=0.05)"
 """
 
 from klip_jax.assets import class_config

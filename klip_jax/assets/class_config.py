@@ -57,10 +57,6 @@ def get_config(
             diffguard_logits=guided(
                 diffguard, free, steps=10, skipped=4, distance="logits.l1"
             ),
-            # As on ImageNet: two crops for its eight, at four times its scale.
-            diffguard_classifier=guided(
-                diffguard, dict(name="classifier.AtBlend", scale=12.0, crops=2)
-            ),
             diffnb=dict(
                 name="diffnb.DiffNB",
                 levels=timestep_levels(range(0, 361, 120)),
