@@ -29,6 +29,8 @@ def test_a_claim_is_made_once_and_kept(tmp_path):
     # What changes no result may differ.
     run = dict(chunk=9, lease_minutes=1.0)
     claim(tmp_path / "w", changed(run=run), dict(prior="p"))
+    # So may the order in which settings are written.
+    claim(tmp_path / "w", dict(reversed(SETTINGS.items())), dict(prior="p"))
     assert (tmp_path / "w/config.json").read_bytes() == before
 
 
