@@ -13,7 +13,7 @@ from klip_jax.detectors.diffnb import timestep_levels
 
 OURS = "DiffGuard"
 KLIP = "KLIP"
-ORACLE = "DiffGuard, oracle labels (bound)"
+ORACLE = "DiffGuard, oracle labels"
 AGAINST = "DiffGuard against the {}"
 BY_CLASSIFIER = "DiffGuard, classifier guidance"
 DIFFNB = "DiffNB"

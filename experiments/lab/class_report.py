@@ -34,12 +34,13 @@ INTRODUCTION = """# {benchmark}
 - network calls, of one image, means over those that stop early; a classifier call is
   forward or backward. Images a second: median of the run on a CPU of two cores that had
   other work; of DiffGuard's variants by their share of the calls of one run.
-- "{oracle}": the right label, or any
-  but the one that is seen where none is right. A bound that no detector reaches,
-  because it knows which images are out.
+- "{oracle}" is told which images are in-distribution: guided to the
+  right label, or, where none is right, to any but the one that is seen. It is the
+  released protocol, and no detector.
 - Combinations compare each part with its own on {held} in-distribution images that no
   table counts. "fisher" was fixed before; the best classifier score, {score}, was
-  chosen on training images.
+  chosen on training images. The rates of false alarms by so few held images are
+  themselves uncertain by {alarm:.2f} (one standard deviation over other held ones).
 
 """
 
@@ -133,6 +134,7 @@ def _introduction(benchmark, own, table, saved, score, held) -> str:
         far=", ".join(own.far),
         oracle=known.ORACLE,
         held=held,
+        alarm=(0.05 * 0.95 / (held + 2)) ** 0.5,
         score=score,
     )
 
