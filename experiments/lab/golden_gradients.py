@@ -3,11 +3,12 @@
 The gradient of a network with ReLU and max pooling jumps where a unit flips, and which
 units do is a matter of rounding. So the formulas are compared in float64, where only
 the release's own rounding is left: of 51 steps it flips a unit in two (indices 44 and
-37), where our float32 is right to 1e-5. Ours flips in three or four others (39, 32, 30;
-a unit of the first stage is -3e-6 there and +2e-6 in ours) and is off by 1 to 3e-5 in
-one to three of the gradients above 2; which ones, changes from run to run. In batches
-of two (speed, base50) the release rounds ten times more coarsely than alone: there our
-float32 and float64 agree to 1e-5 (indices 51 and 29), and it differs from both.
+37), where our float32 is right to 1e-5. Ours flips in three others (39, 32, 30; a unit
+of the first stage is -3e-6 there and +2e-6 in ours) and is off by 1 to 3e-5 in one to
+three of the gradients above 2; which ones, changes from run to run. In the runs speed
+and base50, which were in batches of two, our float32 and float64 agree to 1e-5 at
+indices 51 and 29 and the release differs from both, by 3e-5 and 9e-5; coarser
+convolutions of a batch are likely, and were not tested.
 """
 
 from pathlib import Path

@@ -25,7 +25,8 @@ class Shown(NamedTuple):
 
     Attributes:
       image_id, group, score, stderr, p_value, first_bad_step: of the image.
-      images: pictures in [0, 1] by their title.
+      images: pictures in [0, 1] by their title; maps are laid over the last one.
+      extras: further ones, that the main detector has kept.
       main: name of the main detector.
       heatmaps: by the name of the detector, the main one's first if it has one.
       mask: where the anomaly is, None if nobody knows.
@@ -38,6 +39,7 @@ class Shown(NamedTuple):
     p_value: float
     first_bad_step: int
     images: dict[str, Float[np.ndarray, "h w c"]]
+    extras: dict[str, Float[np.ndarray, "h w c"]]
     main: str
     heatmaps: dict[str, Float[np.ndarray, "h w"]]
     mask: Bool[np.ndarray, "h w"] | None
@@ -76,7 +78,8 @@ def image_figure(
     main = shown.heatmaps.get(shown.main)
     others = {n: m for n, m in shown.heatmaps.items() if n != shown.main}
     sides = next(iter([*shown.heatmaps.values(), *shown.images.values()])).shape[:2]
-    panels = len(shown.images) + (0 if main is None else 2)
+    pictures = shown.images | shown.extras
+    panels = len(pictures) + (0 if main is None else 2)
     # Whole screen pixels for a pixel keep edges sharp and the file small.
     zoom = max(1, round(PANEL * DPI / sides[1]))
     wide = zoom * sides[1] / DPI if sides[1] <= 384 else 2 * PANEL
@@ -98,7 +101,7 @@ def image_figure(
         return ax
 
     left = 0.0
-    for title, image in shown.images.items():
+    for title, image in pictures.items():
         _show(axes(left, title=title), image)
         left += wide + GAP
     if main is not None:

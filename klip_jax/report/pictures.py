@@ -111,12 +111,13 @@ def of_curves(
 def _shown(store, table, images, i, order) -> figures.Shown:
     index, stored = table.index[i : i + 1], store.array_names()
     known = None if images is None else images.read(index)
-    reconstructed = "reconstruction/mean" in stored
+    measured = "reconstruction/naive" in stored
     pictures = {}
     if known is not None:
-        pictures["Truth" if reconstructed else "Image"] = known.images[0]
-    for name, title in (("naive", "Naive inversion"), ("mean", "Reconstruction")):
-        if f"reconstruction/{name}" in stored:
+        pictures["Truth" if measured else "Image"] = known.images[0]
+    mean = "Reconstruction" if measured else "Image"
+    for name, title in (("naive", "Naive inversion"), ("mean", mean)):
+        if f"reconstruction/{name}" in stored and title not in pictures:
             pictures[title] = read(store.array(f"reconstruction/{name}"), index)[0]
     names = [name for name in order if name in table.with_map()]
     own = table.columns[table.main]
@@ -126,10 +127,23 @@ def _shown(store, table, images, i, order) -> figures.Shown:
         **{k: float(own[k][i]) for k in ("score", "stderr", "p_value")},
         first_bad_step=int(table.first_bad_step[i]),
         images=pictures,
+        extras=_extras(store, table, index, pictures),
         main=table.main,
         heatmaps={n: read(store.array(f"{n}/heatmap"), index)[0] for n in names},
         mask=None if known is None or known.masks is None else known.masks[0],
     )
+
+
+def _extras(store, table, index, pictures):
+    """Return what the main detector has kept that are other images of that shape."""
+    extras = {}
+    for name, shape in table.detectors[table.main]["extras"].items():
+        if not any(tuple(shape) == x.shape for x in pictures.values()):
+            continue
+        image = read(store.array(f"{table.main}/{name}"), index)[0]
+        if not any(np.array_equal(image, x) for x in pictures.values()):
+            extras[name_of(name).capitalize()] = image
+    return extras
 
 
 def _base64(png: bytes) -> str:

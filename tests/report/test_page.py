@@ -102,9 +102,28 @@ def test_hostile_text_is_drawn(tmp_path):
     images = [fake_image("id_0"), fake_image("x_0", hostile, size=8)]
     store, _ = write(tmp_path / "run", [fake_image("id_0"), fake_image("x", hostile)])
     assert roc.roc_figure(read_table(store), np.ones(2, bool))[:4] == b"\x89PNG"
-    shown = pictures._shown(store, read_table(store), data_of(images[:1]), 0)
+    shown = pictures._shown(store, read_table(store), data_of(images[:1]), 0, [])
     shown = shown._replace(image_id=hostile, heatmaps={hostile: np.eye(32)})
     assert figures.image_figure(shown, unit=hostile)[:4] == b"\x89PNG"
+
+
+def test_images_that_the_main_detector_keeps_are_shown(tmp_path):
+    image = fake_image("id_0")
+    kept = {"guided": image["images"] / 2, "input": image["images"]}
+    kept["inverted"] = np.zeros((4, 4, 1))  # a latent is no picture
+    image["arrays"] |= {f"klip/{name}": array for name, array in kept.items()}
+    about = {"extras": {name: list(array.shape) for name, array in kept.items()}}
+    settings = dict(detectors={"klip": DETECTORS["klip"] | about})
+    store, data = write(tmp_path / "scanner", [image], **settings)
+    shown = pictures._shown(store, read_table(store), data, 0, ["klip"])
+    assert list(shown.images) == ["Truth", "Naive inversion", "Reconstruction"]
+    assert list(shown.extras) == ["Guided"]
+    np.testing.assert_allclose(shown.extras["Guided"], kept["guided"], atol=1e-3)
+    for name in ("std", "naive"):
+        del image["arrays"][f"reconstruction/{name}"]
+    store, data = write(tmp_path / "none", [image], **settings)
+    shown = pictures._shown(store, read_table(store), data, 0, ["klip"])
+    assert list(shown.images) == ["Image"]
 
 
 def test_without_truth_groups_masks_and_scanner(tmp_path):
@@ -301,7 +320,9 @@ def shown_of(shape):
     titles = "Truth", "Naive inversion", "Reconstruction"
     images = {title: np.zeros(shape) for title in titles}
     maps = {"a": heatmap, **{f"other_{i}": heatmap for i in range(11)}}
-    return figures.Shown("x", "y", 1.0, 0.1, 0.5, -1, images, "a", maps, heatmap > 0.9)
+    return figures.Shown(
+        "x", "y", 1.0, 0.1, 0.5, -1, images, {}, "a", maps, heatmap > 0.9
+    )
 
 
 def size(shown):
