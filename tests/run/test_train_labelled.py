@@ -127,7 +127,9 @@ def test_a_prior_is_told_the_class(files, root, tmp_path, monkeypatch):
 
 
 def test_labels_and_dropout_reach_the_loss(files, root, tmp_path, monkeypatch):
+    # What takes seconds is tried elsewhere.
     monkeypatch.setattr(trained_prior.TrainedPrior, "init", lambda self, key: None)
+    monkeypatch.setattr(train, "_check_step", lambda job: None)
     config = labelled(files, root, UNET, train__recipe__label_dropout=0.25)
     job = train.prepare(config, tmp_path)
     assert job.recipe.label_dropout == 0.25 and job.trained.classes == 2
