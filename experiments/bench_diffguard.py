@@ -8,10 +8,10 @@ comes down one image at a time; at each guided step it asks the network once mor
 the estimate that it has. Ours is one compiled program for all images. Every program is
 compiled and run once before its time is taken, and the better of two times counts.
 
-The gain has three parts, each measured: calls that are not made, calls of several
-images at once, and no return to Python between steps. On a GPU the second is most of
-it; on a CPU several images at once take as long as one after the other, and 5 times is
-out of reach. Also counted is what the early stop saves.
+Told beside the ratio: what part of it is calls that are not made, what a call of the
+network takes for one image and for several at once, and what the early stop saves. On
+two busy cores, 8 images of MNIST, 20 levels and 2 crops, ours was 1.2 times as fast,
+with 1.35 times fewer calls: the target of 5 is missed there. On a GPU it was not run.
 
 Prints one JSON object with `checks`, exit 1 where one fails. About five minutes on two
 cores.
