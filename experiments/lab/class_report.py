@@ -34,14 +34,17 @@ INTRODUCTION = """# {benchmark}
 - network calls, of one image, means over those that stop early; a classifier call is
   forward or backward. Images a second: median of the run on a CPU of two cores that had
   other work; of DiffGuard's variants by their share of the calls of one run.
-- "{oracle}" is told which images are in-distribution: guided to the
-  right label, or, where none is right, to any but the one that is seen. It is the
-  released protocol, and no detector.
-- Combinations compare each part with its own on {held} in-distribution images that no
-  table counts. "fisher" was fixed before; the best classifier score, {score}, was
-  chosen on training images. The rates of false alarms by so few held images are
-  themselves uncertain by {alarm:.2f} (one standard deviation over other held ones).
+{oracle}- Combinations compare each part with its own on {held} in-distribution images
+  that no table counts. "fisher" was fixed before; {score}. The rates of false
+  alarms by so few held images are themselves uncertain by {alarm:.2f} (one standard
+  deviation over other held ones).
 
+"""
+
+
+OF_ORACLE = f"""- "{known.ORACLE}" is told which images are in-distribution: guided to
+  the right label, or, where none is right, to any but the one that is seen. It is the
+  released protocol, and no detector.
 """
 
 
@@ -125,6 +128,9 @@ def _introduction(benchmark, own, table, saved, score, held) -> str:
             f"misfit {drawn['misfit']:.2f}) is shared, and not in the calls below."
         )
     tuned = saved["tuned"]
+    words = f"{score} was the best score of the classifier on training images"
+    if score != tuned["score"]:
+        words = f"{score} stands for the classifier, as none that is fitted was run"
     return INTRODUCTION.format(
         benchmark=benchmark,
         more=" --recompute",
@@ -132,10 +138,10 @@ def _introduction(benchmark, own, table, saved, score, held) -> str:
         tuned=f"DiffGuard: {describe(tuned)}.",
         near=", ".join(own.near) or "none",
         far=", ".join(own.far),
-        oracle=known.ORACLE,
+        oracle=OF_ORACLE if known.ORACLE in table["detector"] else "",
         held=held,
         alarm=(0.05 * 0.95 / (held + 2)) ** 0.5,
-        score=score,
+        score=words,
     )
 
 
