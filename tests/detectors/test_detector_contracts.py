@@ -191,9 +191,12 @@ def test_network_calls_are_counted(images, name):
     _, given, _ = images
     detector, calls = problem.build(CLASSES[name]), []
     given = part(given, 0)._replace(prior=problem.counting(calls))
-    jax.block_until_ready(look(detector, KEYS[0], problem.only(given, detector.needs)))
+    looked = look(detector, KEYS[0], problem.only(given, detector.needs))
+    jax.block_until_ready(looked)
     jax.effects_barrier()
-    assert len(calls) == detector.network_calls
+    # Those of a detector that may stop early are the most that it can take.
+    taken = detector.extras(looked).get("calls", detector.network_calls)
+    assert len(calls) == taken <= detector.network_calls
 
 
 def part(tree, index):
