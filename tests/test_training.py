@@ -219,6 +219,7 @@ def test_what_a_loss_moves_is_taken_as_it_is(source):
     np.testing.assert_allclose(new.ema["batch_stats"]["mean"], 0.9, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_half_precision_is_near_and_leaves_weights_whole():
     net = UNet((8, 16), groups=2, norm_over="image")
     x = jax.random.uniform(jax.random.key(0), (4, 8, 8, 1))

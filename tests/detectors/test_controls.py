@@ -104,7 +104,7 @@ def test_all_are_controls_and_say_what_they_need():
             jax.random.key(0), Given(None, image=jnp.zeros(SHAPE))
         )
     for wrong, words in (
-        (dict(filter_width=-1.0), "filter_width=-1.0: must be >= 0"),
+        (dict(filter_width=-1.0), "filter_width=-1.0: must be in"),
         (dict(filter_weight=2.0), r"filter_weight=2.0: must be in \[0, 1\]"),
         (dict(pool_width=float("inf")), "pool_width=inf"),
         (dict(block=0), "block=0: must be an integer >= 1"),

@@ -27,9 +27,13 @@ def functions():
             module = importlib.import_module(f"klip_jax.distances.{path.stem}")
             for name, value in vars(module).items():
                 own = getattr(value, "__module__", "") == module.__name__
-                if own and inspect.isfunction(value) and not name.startswith("_"):
+                if own and inspect.isfunction(value) and _compares(name, value):
                     found[f"{path.stem}.{name}"] = value
     return found
+
+
+def _compares(name, function):
+    return not name.startswith("_") and len(inspect.signature(function).parameters) > 1
 
 
 FUNCTIONS = functions()

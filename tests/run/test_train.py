@@ -81,6 +81,7 @@ def test_the_record_says_what_the_weights_are(trained, files):
     assert "jax" in training["versions"] and training["before"] == []
 
 
+@pytest.mark.slow
 def test_a_continued_training_remembers_what_was_before(trained, files, tmp_path):
     _, first, _ = trained
     settings = tiny.settings(files, train__init=str(first))
