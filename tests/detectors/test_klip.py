@@ -360,6 +360,7 @@ def test_wrong_settings_are_refused(settings, words):
         KLIP(**settings)
 
 
+@pytest.mark.slow
 def test_a_plain_function_and_a_prior_that_knows_classes(scans):
     prior, operator, measured = scans
 

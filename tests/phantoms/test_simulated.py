@@ -159,6 +159,7 @@ def test_sets_of_other_kinds_sizes_and_places(image, tmp_path):
     assert not left.eligible[:, :, 32:].any()
 
 
+@pytest.mark.slow
 def test_only_healthy_images_and_larger_pixels(image, tmp_path):
     stack = np.uint8(np.round(255 * np.repeat(np.asarray(image)[None, ..., 0], 6, 0)))
     area = np.array([0, 7, 0, 9, 0, 0])
