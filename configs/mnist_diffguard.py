@@ -48,19 +48,55 @@ CHOSEN = dict(
     against="input",
     distance="pixel.l1",
 )
+PRIOR = dict(
+    held_out=512,
+    augment=dict(shift=1.0, stretch=0.1),
+    net=dict(channels=(16, 32, 64), blocks=(1, 1, 2), attention=(), embedding=128),
+    recipe=dict(
+        steps=5500,
+        batch=32,
+        learning_rate=2e-3,
+        warmup=300,
+        ema=0.999,
+        log_mean=-0.8,
+        log_std=1.5,  # up to where inversion goes
+        dtype="float32",
+        checkpoint_every=100,
+    ),
+)
+CLASSIFIER = dict(
+    held_out=0,
+    augment=dict(shift=2.0, stretch=0.2),
+    net=dict(stages=(1, 1, 1, 1), width=16, mean=(0.1307,), std=(0.3081,)),
+    recipe=dict(
+        steps=2160,
+        batch=50,
+        learning_rate=0.05,
+        warmup=200,
+        ema=0.99,
+        dtype="float32",
+        checkpoint_every=100,
+        label_smoothing=0.0,
+    ),
+)
 
 
 def get_config(trained="prior"):
     """Return the experiment; `trained` says what --mode=train trains."""
-    if trained not in class_config.TRAINED:
-        raise ValueError(
-            f"mnist_diffguard.py:{trained}: choose one of {class_config.TRAINED}"
-        )
+    images = dict(
+        data=dict(**_reader("train"), part=(0.0, 0.9)),
+        test=_reader("test"),
+        licence="MNIST, MIT (rasbt/mnist-pngs)",
+        init="",
+    )
     config = class_config.get_config(
         diffguard=CHOSEN,
         healthy=dict(**_reader("train"), part=(0.9, 1.0), per_group=100),
         neighbour=5,
         classes=10,
+        train=class_config.training(
+            "mnist_diffguard", trained, images, prior=PRIOR, classifier=CLASSIFIER
+        ),
     )
     with config.unlocked():
         config.data = dict(
@@ -88,77 +124,7 @@ def get_config(trained="prior"):
         config.prior.weights = "mnist_28"
         config.classifier.weights = "mnist_resnet"
         config.calibration.draws = 128
-        config.train = _prior() if trained == "prior" else _classifier()
     return config
-
-
-def _prior():
-    return dict(
-        **_images(512),
-        augment=dict(shift=1.0, stretch=0.1),
-        net=dict(
-            name="conditional_unet.ConditionalUNet",
-            channels=(16, 32, 64),
-            blocks=(1, 1, 2),
-            attention=(),
-            classes=10,
-            embedding=128,
-        ),
-        prior=dict(name="edm.EDM", sigma_data=0.5),
-        recipe=dict(
-            steps=5500,
-            batch=32,
-            learning_rate=2e-3,
-            warmup=300,
-            ema=0.999,
-            log_mean=-0.8,
-            log_std=1.5,  # up to where inversion goes
-            seed=0,
-            dtype="float32",
-            checkpoint_every=100,
-            keep=2,
-            label_dropout=0.1,
-        ),
-    )
-
-
-def _classifier():
-    return dict(
-        **_images(0),
-        augment=dict(shift=2.0, stretch=0.2),
-        net=dict(
-            name="resnet.ResNet",
-            stages=(1, 1, 1, 1),
-            width=16,
-            classes=10,
-            mean=(0.1307,),
-            std=(0.3081,),
-        ),
-        prior=None,
-        recipe=dict(
-            steps=2160,
-            batch=50,
-            learning_rate=0.05,
-            warmup=200,
-            ema=0.99,
-            seed=0,
-            dtype="float32",
-            checkpoint_every=100,
-            keep=2,
-            optimiser="sgd",
-            weight_decay=5e-4,
-            label_smoothing=0.0,
-        ),
-    )
-
-
-def _images(held_out):
-    return dict(
-        data=dict(**_reader("train"), part=(0.0, 0.9)),
-        test=dict(**_reader("test"), per_group=held_out),
-        licence="MNIST, MIT (rasbt/mnist-pngs)",
-        init="",
-    )
 
 
 def _reader(split):

@@ -30,6 +30,14 @@ def gap(found, expected):
     return np.abs(found - expected).max() / np.abs(expected).max()
 
 
+def assert_ok(checks):
+    """Assert that every check of an experiment is ok, and that there is one."""
+    checks = list(checks)
+    assert checks, "nothing was compared"
+    failed = [check for check in checks if not check["ok"]]
+    assert not failed, failed
+
+
 def random_params(net, shape, seed=0):
     """Return parameters none of which is zero, of about the size that keeps variance.
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from klip_jax.assets import default_config
+from lab import problems
 
 SEEDS = 3
 
@@ -46,25 +47,16 @@ class ClassBenchmark(NamedTuple):
         return {"id": self.own} | self.near | self.far
 
 
-CIFAR = ClassBenchmark(
-    "cifar10_32",
-    "cifar10_resnet18",
-    dict(
-        name="common_codec.load",
-        groups=dict(
-            id="cifar10_test.npz",
-            tiny_imagenet="tinyimagenet_val_64.npz",
-            dtd="dtd10_32.npz",
-            mnist=("mnist_28.npz", "test_images"),
-            fashion=("fashion_mnist_28.npz", "test_images"),
-        ),
-        side=32,
-    ),
-    dict(
-        name="common_codec.load",
-        groups=dict(id="cifar10_train.npz"),
-        side=32,
-    ),
+def of_config(name: str, **own) -> ClassBenchmark:
+    """Return a benchmark of the weights and images of configs/<name>.py."""
+    config = problems.of_file(name).to_dict()
+    weights = (config[part]["weights"] for part in ("prior", "classifier"))
+    data = {k: v for k, v in config["data"].items() if k != "measurements"}
+    return ClassBenchmark(*weights, data, config["calibration"]["healthy"], **own)
+
+
+CIFAR = of_config(
+    "cifar10_diffguard",
     near=dict(tiny_imagenet=24),
     far=dict(dtd=4, mnist=4, fashion=4),
     own=24,
@@ -73,31 +65,8 @@ CIFAR = ClassBenchmark(
 CIFAR_SCANNED = CIFAR._replace(
     near=dict(tiny_imagenet=8), far=dict(dtd=2, mnist=2, fashion=2), own=8, held=12
 )
-MNIST = ClassBenchmark(
-    "mnist_28",
-    "mnist_resnet",
-    dict(
-        name="several.load",
-        data=dict(
-            files=dict(
-                name="npz.load_arrays",
-                groups=dict(
-                    id=("mnist_28.npz", "test_images"),
-                    fashion=("fashion_mnist_28.npz", "test_images"),
-                ),
-            ),
-            noise=dict(
-                name="noise.load",
-                groups=("blobs", "gaussian", "smooth"),
-                shape=(28, 28, 1),
-            ),
-        ),
-    ),
-    dict(
-        name="npz.load_arrays",
-        groups=dict(id=("mnist_28.npz", "train_images")),
-        part=(0.9, 1.0),  # which neither network was trained on
-    ),
+MNIST = of_config(
+    "mnist_diffguard",  # whose healthy images neither network was trained on
     near=dict(fashion=60),
     far=dict(blobs=20, gaussian=20, smooth=20),
     own=60,

@@ -139,6 +139,14 @@ def dists_full(folder: Path):
         distance = DISTS(params, alpha, beta, VGG16("l2", widths))
         a, b = (jnp.float32(saved[f"img_{name}"]) / 255 for name in "ab")
         latent = jnp.asarray(hwc(saved["latent"])) / 2 + 0.5
+        starts = np.cumsum([0, 3, *widths])
+        both = jax.lax.map(jax.jit(lambda pair: distance.similarities(*pair)), (a, b))
+        # The run has the two words the other way round. Channels that are nearly dead
+        # have ratios of rounding errors, which weigh little.
+        for name, ours in zip(("structure", "texture"), both, strict=True):
+            for k in range(6):
+                worst = gap(ours[:, starts[k] : starts[k + 1]], saved[f"{name}_{k}"])
+                yield check(f"DISTS: {name} of layer {k}", worst, 0, 2e-4)
         of = jax.jit(lambda pair: distance(*pair))
         for name, pair in (("ab", (a, b)), ("aa", (a, a)), ("latent_a", (latent, a))):
             ours = jax.lax.map(of, pair)

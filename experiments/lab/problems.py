@@ -105,11 +105,16 @@ def config(name: str) -> ConfigDict:
     problem = PROBLEMS[name]
     if not problem.config:
         return default_config.get_config()
-    path = CONFIGS / f"{problem.config}.py"
+    return of_file(problem.config, *problem.given)
+
+
+def of_file(name: str, *given: str) -> ConfigDict:
+    """Return the ConfigDict of configs/<name>.py, its `get_config` given these."""
+    path = CONFIGS / f"{name}.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_config(*problem.given)
+    return module.get_config(*given)
 
 
 def settings(name: str, **data) -> dict[str, Any]:

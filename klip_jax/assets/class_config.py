@@ -20,7 +20,19 @@ CONTROLS = dict(
     random="Random",
 )
 """Those that look at a picture alone."""
-TRAINED = "prior", "classifier"
+TRAINED: dict[str, dict[str, Any]] = dict(
+    prior=dict(
+        net=dict(name="conditional_unet.ConditionalUNet"),
+        prior=dict(name="edm.EDM", sigma_data=0.5),
+        recipe=dict(label_dropout=0.1),
+    ),
+    classifier=dict(
+        net=dict(name="resnet.ResNet"),
+        prior=None,
+        recipe=dict(optimiser="sgd", weight_decay=5e-4),
+    ),
+)
+"""What the training of each network has in common."""
 
 
 def get_config(
@@ -29,9 +41,10 @@ def get_config(
     healthy: Mapping[str, Any],
     neighbour: int,
     classes: int,
+    train: Mapping[str, Any],
     block: int = 4,
 ) -> ConfigDict:
-    """Return the settings of such an experiment but for data, weights and training.
+    """Return the settings of such an experiment but for data and weights.
 
     Args:
       diffguard: weight and cut of its guidance, and the settings that were chosen, of
@@ -39,6 +52,7 @@ def get_config(
       healthy: reader of images of the training split.
       neighbour: which nearest one counts, of half of them.
       classes: how many.
+      train: see `training`.
       block: side of the blocks of the controls' maps, pixels.
     """
     config = default()
@@ -51,6 +65,7 @@ def get_config(
         config.scan = None
         config.main = "diffguard"
         config.calibration.healthy = dict(healthy)
+        config.train = dict(train)
         config.detectors = dict(
             diffguard=guided(diffguard, free),
             # What the paper compares on CIFAR-10, in few steps.
@@ -85,6 +100,33 @@ def get_config(
             },
         )
     return config
+
+
+def training(
+    config: str, asked: str, images: Mapping[str, Any], **own: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return how one of the networks is trained.
+
+    Args:
+      config: name of the file, for the message.
+      asked: of `TRAINED`.
+      images: the readers `data` and `test`, and what is known of them.
+      own: of each network held_out, how many test images it is measured on (0: all),
+        and augment, net and recipe as far as they differ between experiments.
+
+    Raises:
+      ValueError: if another network is asked for.
+    """
+    if asked not in TRAINED:
+        raise ValueError(f"{config}.py:{asked}: choose one of {tuple(TRAINED)}")
+    shared, mine = TRAINED[asked], own[asked]
+    return dict(images) | dict(
+        test=dict(images["test"], per_group=mine["held_out"]),
+        augment=dict(mine["augment"]),
+        net=dict(shared["net"], classes=10, **mine["net"]),
+        prior=shared["prior"],
+        recipe=dict(shared["recipe"], seed=0, keep=2, **mine["recipe"]),
+    )
 
 
 def guided(

@@ -4,95 +4,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden import assert_ok
+from lab import golden_openood
 
-from klip_jax import metrics
 from klip_jax.classifiers.base import Classifier
 from klip_jax.classifiers.resnet import ResNet
 from klip_jax.detectors.base_classifier import Seen
 from klip_jax.detectors.classifier_features import KNN, ViM, origin
-from klip_jax.detectors.classifier_logits import GEN, MSP, Energy, MaxLogit
+from klip_jax.detectors.classifier_logits import GEN, MSP, Energy
 from klip_jax.types import Given
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
-# Of OpenOOD's confidence, and how far two float32 programs may be, by the largest.
-SCORES = {
-    "msp": (MSP(), 3e-7),
-    "mls": (MaxLogit(), 0),
-    "ebo_T1": (Energy(), 3e-7),
-    "ebo_T2": (Energy(2.0), 3e-7),
-    "knn_K50": (KNN(), 6e-7),
-    "knn_K5": (KNN(5), 6e-7),
-    "vim_dim32": (ViM(32), 2e-5),
-    "vim_dim12": (ViM(12), 2e-5),
-}
-SETS = "id", "near", "far"
-judge = jax.jit(jax.vmap(lambda detector, looked: detector.judge(looked), (None, 0)))
 
 
 @pytest.fixture
 def saved(shared_data):
-    return np.load(shared_data / "golden" / "dg_openood.npz")
+    return golden_openood.opened(shared_data / "golden")
 
 
-def seen(saved, name, *, about=0.0):
-    features = saved[f"feat_{name}"] - np.asarray(about)
-    return Seen(jnp.asarray(features), jnp.asarray(saved[f"logits_{name}"]))
-
-
-def scores(saved, name):
-    """Return the scores of the three sets, bigger is more out-of-distribution."""
-    detector, _ = SCORES[name]
-    head = (jnp.asarray(saved["fc_weight"]).T, jnp.asarray(saved["fc_bias"]))
-    about = origin(*head) if isinstance(detector, ViM) else 0.0
-    fitted = detector.fit(seen(saved, "train", about=about))
-    return {
-        s: np.asarray(judge(fitted, seen(saved, s, about=about)).score) for s in SETS
-    }
-
-
-@pytest.mark.parametrize("name", SCORES)
-def test_scores_are_openood_s(saved, name):
-    shift = 1 if name == "msp" else 0  # 1 - max p
-    for of, found in scores(saved, name).items():
-        expected = saved[f"score_{name}_{of}"].astype(np.float64)
-        gap = np.abs(shift - found.astype(np.float64) - expected).max()
-        assert gap <= SCORES[name][1] * np.abs(expected).max()
-
-
-@pytest.mark.parametrize("name", SCORES)
-def test_metrics_are_openood_s_in_both_polarities(saved, name):
-    rows, columns = (list(saved[f"metric_{axis}"]) for axis in ("rows", "columns"))
-    theirs = {of: -np.float64(saved[f"score_{name}_{of}"]) for of in SETS}
-    # Of their own scores to the last digit; ours may swap two images that are close.
-    for found, atol in ((theirs, 1e-12), (scores(saved, name), 5e-5)):
-        for of in ("near", "far"):
-            row = saved["metrics"][rows.index(f"{name}|{of}")]
-            check(dict(zip(columns, row, strict=True)), found["id"], found[of], atol)
+@pytest.mark.parametrize("name", golden_openood.SCORES)
+def test_scores_and_metrics_in_both_polarities_are_openood_s(saved, name):
+    assert_ok(golden_openood.of_detector(saved, name))
 
 
 def test_metrics_where_scores_tie(saved):
-    columns = list(saved["edge_columns"])
-    for name, row in zip(saved["edge_names"], saved["edge_metrics"], strict=True):
-        own, ood = (-saved[f"edge_{name}_{of}"] for of in ("id", "ood"))
-        expected = dict(zip(columns, row, strict=True))
-        if name == "staircase_ties":
-            # There scikit-learn leaves the point of the definition out.
-            assert 1.0 in [expected.pop(c) for c in columns if c.startswith("FPR95")]
-        check(expected, own, ood, 1e-12)
-
-
-def check(expected, own, ood, atol):
-    both = np.concatenate([own, ood])
-    is_ood = np.arange(len(both)) >= len(own)
-    found = {
-        "AUROC_v15": metrics.auroc(both, is_ood),
-        "FPR95_v15_ood_positive": metrics.fpr95_ood_pos(both, is_ood),
-        "FPR95_v10_id_positive": metrics.fpr95_id_pos(both, is_ood),
-        "AUPR_OUT_v15": metrics.aupr(both, is_ood),
-        "AUPR_IN_v15": metrics.aupr(-both, ~is_ood),
-    }
-    for name in found.keys() & expected.keys():
-        np.testing.assert_allclose(found[name], expected[name], atol=atol, err_msg=name)
+    assert_ok(golden_openood.of_ties(saved))
 
 
 def test_features_and_their_head_give_the_logits(saved):
@@ -112,7 +48,8 @@ def test_at_the_origin_all_logits_are_zero(saved):
 
 def test_the_unused_directions_are_openood_s(saved):
     weight, bias = jnp.asarray(saved["fc_weight"]).T, jnp.asarray(saved["fc_bias"])
-    fitted = ViM(12).fit(seen(saved, "train", about=origin(weight, bias)))
+    usual = golden_openood.seen(saved, "train", origin(weight, bias))
+    fitted = ViM(12).fit(usual)
     projector = fitted.unused.basis @ fitted.unused.basis.T
     np.testing.assert_allclose(projector, saved["vim_dim12_NS_projector"], atol=2e-5)
     np.testing.assert_allclose(fitted.unused.alpha, saved["vim_dim12_alpha"], rtol=1e-5)

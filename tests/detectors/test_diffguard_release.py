@@ -2,11 +2,11 @@
 
 import parity_diffguard
 import pytest
+from golden import assert_ok
 from lab import golden_gradients, golden_parts
 from lab.golden_diffguard import load
 from lab.golden_diffnb import diffnb
 from lab.golden_latent import of_latents
-from lab.golden_openood import openood
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
 
@@ -44,13 +44,3 @@ def test_a_run_of_latents(golden):
 @pytest.mark.slow
 def test_diffnb(golden):
     assert_ok(diffnb(golden.folder))
-
-
-@pytest.mark.slow
-def test_scores_and_metrics_of_openood(golden):
-    assert_ok(openood(golden.folder))
-
-
-def assert_ok(checks):
-    for check in checks:
-        assert check["ok"], check

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import hwc
+from golden import assert_ok, hwc
+from lab import golden_parts
 from safetensors.numpy import load_file
 
 from klip_jax.convert import vgg
@@ -13,7 +14,6 @@ from klip_jax.distances.base_vgg import VGG16
 from klip_jax.distances.perceptual import DISTS, LPIPS
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
-CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 of = jax.jit(lambda distance, a, b: distance(a, b))
 
 
@@ -57,55 +57,9 @@ def test_scores_of_a_run_on_a_small_network(small, shared_data):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def recipe():
-    """Return VGG16 of full width as random numbers, by torchvision's names."""
-    rng = np.random.RandomState(1234)
-    arrays, channels, widths = (
-        {},
-        3,
-        np.repeat((64, 128, 256, 512, 512), (2, 2, 3, 3, 3)),
-    )
-    for position, width in zip(CONVOLUTIONS, widths, strict=True):
-        weight = rng.standard_normal((width, channels, 3, 3))
-        weight *= np.sqrt(2 / (9 * channels))
-        arrays[f"features.{position}.weight"] = weight.astype(np.float32)
-        bias = rng.standard_normal(width) * 0.05
-        arrays[f"features.{position}.bias"] = bias.astype(np.float32)
-        channels = width
-    return arrays
-
-
 @pytest.mark.slow
 def test_dists_at_full_width(shared_data):
-    run = np.load(shared_data / "golden" / "dg_dists_full.npz")
-    arrays = recipe()
-    sums = [
-        float(np.sum(arrays[name], dtype=np.float64)) for name in run["recipe_names"]
-    ]
-    np.testing.assert_allclose(sums, run["recipe_sum"], rtol=1e-5)
-    params, widths = vgg.network(arrays)
-    alpha, beta = (jnp.asarray(run[name]) for name in ("alpha", "beta"))
-    distance = DISTS(params, alpha, beta, VGG16("l2", widths))
-    a, b = (jnp.float32(run[f"img_{name}"]) / 255 for name in "ab")
-    starts = np.cumsum([0, 3, *widths])
-    similarities = jax.jit(lambda d, a, b: d.similarities(a, b))
-    for i in range(3):
-        texture, structure = similarities(distance, a[i], b[i])
-        for k in range(6):
-            part = slice(starts[k], starts[k + 1])
-            # The run has the two words the other way round. Channels that are nearly
-            # dead have ratios of rounding errors, which weigh little.
-            found, expected = texture[part], run[f"structure_{k}"][i]
-            np.testing.assert_allclose(found, expected, atol=2e-4)
-            found, expected = structure[part], run[f"texture_{k}"][i]
-            np.testing.assert_allclose(found, expected, atol=2e-4)
-        found = float(of(distance, a[i], b[i]))
-        np.testing.assert_allclose(found, run["dists_ab"][i], atol=5e-7)
-        same = float(of(distance, a[i], a[i]))
-        np.testing.assert_allclose(same, 0, atol=5e-7)
-        latent = jnp.asarray(hwc(run["latent"])[i] / 2 + 0.5)
-        found = float(of(distance, latent, a[i]))
-        np.testing.assert_allclose(found, run["dists_latent_a"][i], atol=5e-7)
+    assert_ok(golden_parts.dists_full(shared_data / "golden"))
 
 
 def test_equal_images_have_no_distance_and_order_does_not_matter(small):
