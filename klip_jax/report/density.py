@@ -1,22 +1,17 @@
 """Densities over noise levels: the mean over the images of each side, and its error."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
-from klip_jax.report.canvas import BLUE, DPI, INK, QUIET, RED, RULE, label_axes, png
+from klip_jax.report.charts import Chart
 from klip_jax.report.maps import batches, read
 from klip_jax.report.table import Table
 from klip_jax.run.store import Store
 
-_SIDES = {
-    "id": ("in-distribution", BLUE),
-    "ood": ("anomalous", RED),
-    "unknown": ("images", QUIET),
-}
+_KINDS = {"id": "in-distribution", "ood": "anomalous", "unknown": "unknown"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,39 +73,46 @@ def read_density(store: Store, table: Table, name: str) -> dict[str, Density]:
     return densities
 
 
-def density_figure(densities: dict[str, Density], titles: list[str]) -> bytes:
-    """Draw densities against sigma, mean +- standard error over images, by curve.
-
-    Blue is in-distribution, red anomalous, grey unknown.
+def density_charts(
+    densities: dict[str, Density], titles: list[str]
+) -> list[dict[str, Any]]:
+    """Draw densities against sigma, mean +- standard error over images.
 
     Args:
       densities: what `read_density` returns.
-      titles: of the curves; as many panels are drawn as there are curves.
+      titles: of the curves.
+
+    Returns:
+      {"title", "chart"} of each.
     """
     count = next(iter(densities.values())).mean.shape[1]
-    titles = (
-        titles if len(titles) == count else [f"curve {m + 1}" for m in range(count)]
-    )
-    figure = Figure((10.6, 3.1), dpi=DPI, layout="constrained")
-    axes = figure.subplots(1, max(count, 3), squeeze=False)[0]
-    for ax in axes[count:]:
-        ax.set_visible(False)
-    for m, ax in enumerate(axes[:count]):
+    if len(titles) != count:
+        titles = [f"curve {m + 1}" for m in range(count)]
+    charts = []
+    for m, title in enumerate(titles):
+        ends = [
+            d.mean[:, m] + sign * d.error[:, m]
+            for d in densities.values()
+            for sign in (-1, 1)
+        ]
+        low, high = min(0.0, np.min(ends)), max(0.0, np.max(ends))
+        sigma = next(iter(densities.values())).sigma
+        chart = Chart(
+            (float(sigma.min()) / 1.05, float(sigma.max()) * 1.05),
+            (low, high + 0.05 * (high - low) or 1.0),
+            "noise level sigma (image units)",
+            "score per ln sigma",
+            (340, 220),
+            log_x=True,
+        )
+        marks = []
         for side, density in densities.items():
-            label, color = _SIDES[side]
             mean, error = density.mean[:, m], density.error[:, m]
-            label = f"{label} ({density.count})"
-            ax.plot(density.sigma, mean, "o-", ms=3, lw=1.4, label=label, color=color)
             if density.count > 1:
                 band = density.sigma, mean - error, mean + error
-                ax.fill_between(*band, alpha=0.2, lw=0, color=color)
-        ax.axhline(0, color=RULE, lw=0.8, zorder=0)
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-        ax.xaxis.set_minor_locator(NullLocator())
-        y = "" if m else "score per ln sigma"
-        label_axes(ax, titles[m], "noise level sigma (image units)", y)
-        if not m:
-            ax.legend(frameon=False, fontsize=8, labelcolor=INK)
-    return png(figure)
+                marks.append(chart.band(*band, f"band {_KINDS[side]}"))
+            marks.append(chart.line(density.sigma, mean, f"line {_KINDS[side]}"))
+            marks.append(chart.dots(density.sigma, mean, _KINDS[side]))
+        about = f"{title}: mean score per ln sigma against the noise level"
+        charts.append({"title": title, "chart": chart.drawn(marks, about)})
+    return charts

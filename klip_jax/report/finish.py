@@ -1,4 +1,4 @@
-"""Make scores.csv, metrics.json, the figures and the report of a run from its store."""
+"""Make scores.csv, metrics.json and the report of a run from its store."""
 
 import csv
 import io
@@ -11,20 +11,28 @@ import numpy as np
 from klip_jax import config, spelling
 from klip_jax.data.base import ImageSet, natural
 from klip_jax.files import write_atomically
-from klip_jax.report import density, page, pictures
+from klip_jax.report import (
+    cards,
+    comparison,
+    p_values,
+    page,
+    pictures,
+    settings,
+    strengths,
+)
 from klip_jax.report.evaluate import evaluate
 from klip_jax.report.table import Table, read_table
 from klip_jax.report.text import name_of
 from klip_jax.run.store import Store
 
 ALL, MOST, FEW = 40, 24, 8
-"""All pictures of a run of so few; else so many highest scores, and ID ones beside."""
+"""All cards of a run of so few; else so many lowest p-values, and ID ones beside."""
 
 
 def finish(
     folder, images: ImageSet | None = None
 ) -> tuple[dict[str, Any], pathlib.Path]:
-    """Write scores.csv, metrics.json, the figures and the report of a run.
+    """Write scores.csv, metrics.json and the report of a run.
 
     Args:
       folder: of the run.
@@ -53,18 +61,18 @@ def write_report(
     images: ImageSet | None,
     metrics: dict[str, Any],
     *,
-    order: str = "score",
+    order: str = "p",
 ) -> pathlib.Path:
-    """Write figures/ and report.html.
+    """Write report.html.
 
-    Up to 40 images are all on the page; of more, the 24 with the highest scores and 8
-    in-distribution ones spread over their scores. Only these are drawn.
+    Up to 40 images all have a card; of more, the 24 with the lowest p-values and 8
+    in-distribution ones spread over theirs. Only these are read and drawn.
 
     Args:
       store: of the run.
       images: the data; None if they are not there.
       metrics: what `evaluate` returned.
-      order: of the images, "score" (highest first) or "name" (natural order).
+      order: of the images, "p" (lowest first) or "name" (natural order).
 
     Returns:
       The path of report.html.
@@ -72,31 +80,44 @@ def write_report(
     Raises:
       ValueError: if `order` is another word, or the store is broken.
     """
-    if order not in ("score", "name"):
-        raise ValueError(f"order={order!r}: 'score' or 'name'")
+    if order not in ("p", "name"):
+        raise ValueError(f"order={order!r}: 'p' or 'name'")
     table = read_table(store)
-    score = table.scores[table.main]
-    # A failed image comes first, where it is seen.
-    by_score = np.argsort(-np.nan_to_num(score, nan=np.inf), kind="stable")
-    rows = by_score.tolist()
+    judged = p_values.judge(table, metrics)
+    by_p = p_values.order_of(table, judged)
+    rows = by_p.tolist()
     if order == "name":
         rows.sort(key=lambda i: natural(str(table.ids[i])))
-    inline = _inline(table)
-    shown = [i for i in rows if i in inline]
-    anchors = {i: f"image-{table.index[i]}" for i in shown}
+    chosen = _chosen(table, by_p, judged.badges == "failed")
+    kept = [i for i in rows if i in chosen]
+    anchors = {i: f"image-{table.index[i]}" for i in kept}
+    names = list(metrics["detectors"])
+    shown = {i: pictures.read_shown(store, table, images, i, names) for i in kept}
     listed = rows[: page.LISTED]
-    fields = page.of_metrics(metrics) | {
-        "title": store.folder.resolve().name,
+    counts = dict(zip(*np.unique(judged.badges[kept], return_counts=True), strict=True))
+    misfits = int(judged.misfit[kept].sum())
+    fields = {
+        **comparison.of_metrics(metrics),
+        **comparison.curves(store, table, metrics),
+        "run": store.folder.resolve().name,
+        "headline": p_values.headline(judged),
+        "histogram": p_values.histogram(table, judged),
+        "warnings": p_values.warnings(metrics),
+        "remarks": p_values.remarks(metrics),
         "about": _about(table),
-        "curves": pictures.of_curves(store, table, metrics),
-        "scores": page.score_rows(table, listed, anchors),
+        "main_has_map": table.main in table.with_map(),
+        "any_outline": any(each.outline for each in shown.values()),
+        "cards": cards.cards(table, judged, shown, anchors, _spacing(images)),
+        "counts": {k: int(v) for k, v in counts.items()} | {"misfit": misfits},
+        "shown": _choice(table, len(kept), order),
+        "unit": table.detectors[table.main]["unit"],
+        "strengths": strengths.strengths(metrics),
+        "scores": page.score_rows(table, judged, listed, anchors),
         "listed": _listed(table, len(listed), order),
-        "shown": _choice(table, len(shown), order),
-        "pictures": pictures.of_images(
-            store, table, images, shown, anchors, list(metrics["detectors"])
-        ),
-        "arrays": _arrays(table),
-        "settings": _facts(store),
+        "downloads": settings.downloads(store),
+        "arrays": settings.arrays(table),
+        "command": settings.command(store),
+        "settings": settings.facts(store),
     }
     path = store.folder / "report.html"
     write_atomically(path, page.render(fields).encode())
@@ -145,15 +166,19 @@ def _data(store, table) -> tuple[ImageSet | None, str]:
     return images, ""
 
 
-def _inline(table) -> set[int]:
-    """Choose the rows whose pictures are on the page."""
-    score = table.scores[table.main]
-    if len(score) <= ALL:
-        return set(range(len(score)))
-    by_score = np.argsort(-np.nan_to_num(score, nan=-np.inf), kind="stable")
-    own = by_score[table.sides["id"][by_score]]
+def _spacing(images: ImageSet | None) -> tuple[float, float] | None:
+    return getattr(images, "spacing", None)
+
+
+def _chosen(table, by_p, failed) -> set[int]:
+    """Choose the rows that have a card on the page."""
+    if len(by_p) <= ALL:
+        return set(by_p.tolist())
+    # Images that failed have no pictures to look at.
+    by_p = np.concatenate([by_p[~failed[by_p]], by_p[failed[by_p]]])
+    own = by_p[table.sides["id"][by_p]]
     spread = np.linspace(0, len(own) - 1, min(FEW, len(own))).round().astype(int)
-    return {int(i) for i in [*by_score[:MOST], *own[spread]]}
+    return {int(i) for i in [*by_p[:MOST], *own[spread]]}
 
 
 def _about(table) -> str:
@@ -170,42 +195,14 @@ def _choice(table, count, order) -> str:
     shown = f"All {count} images"
     if count < len(table.index):
         shown = (
-            f"The {MOST} highest scores of {len(table.index)} images and "
-            "in-distribution ones spread over their scores"
+            f"The {MOST} lowest p-values of {len(table.index)} images and "
+            "in-distribution ones spread over theirs"
         )
-    ordered = "highest score first" if order == "score" else "by name"
-    unit = table.detectors[table.main]["unit"]
-    return (
-        f"{shown}, {ordered}. Images are shown in [0, 1]; the maps of a detector on "
-        "one colour scale for all images here, so a calm map is a calm image"
-        f"{f'; that of {name_of(table.main)} in {unit}' if unit else ''}."
-    )
+    return f"{shown}, {'lowest p first' if order == 'p' else 'by name'}."
 
 
 def _listed(table, count, order) -> str:
     if count == len(table.index):
-        return "All of them and all detectors are in scores.csv."
-    first = "highest" if order == "score" else "first by name"
+        return "All images; scores.csv has all detectors too."
+    first = "lowest p-values" if order == "p" else "first by name"
     return f"The {count} {first} of {len(table.index)}; scores.csv holds all."
-
-
-def _arrays(table) -> dict[str, str]:
-    """List the extras that are not drawn as curves."""
-    drawn = density.density_detectors(table)
-    return {
-        f"{name}/{extra}": str(list(shape))
-        for name, about in table.detectors.items()
-        for extra, shape in about["extras"].items()
-        if not (name in drawn and extra in ("density", "levels"))
-    }
-
-
-def _facts(store) -> dict[str, str]:
-    facts: dict[str, str] = {}
-    for name, value in store.meta["settings"].items():
-        if name == "detectors" and isinstance(value, dict):
-            facts |= {f"detectors.{n}": page.settings_text(v) for n, v in value.items()}
-        else:
-            facts[name] = page.settings_text(value)
-    facts |= {n: str(v) for n, v in store.meta.get("versions", {}).items()}
-    return facts | {"git commit": store.meta.get("git") or "not a checkout"}

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from fake_results import DETECTORS, fake_image, fake_set, write
+
+from klip_jax.report import cards, p_values, pictures, settings
+from klip_jax.report.table import read_table
+
+
+def test_images_that_the_main_detector_keeps_are_shown(tmp_path):
+    image = fake_image("id_0")
+    kept = {"guided": image["images"] / 2, "input": image["images"]}
+    kept["inverted"] = np.zeros((4, 4, 1))  # a latent is no picture
+    image["arrays"] |= {f"klip/{name}": array for name, array in kept.items()}
+    about = {"extras": {name: list(array.shape) for name, array in kept.items()}}
+    settings = dict(detectors={"klip": DETECTORS["klip"] | about})
+    store, data = write(tmp_path / "scanner", [image], **settings)
+    shown = pictures.read_shown(store, read_table(store), data, 0, ["klip"])
+    assert list(shown.images) == ["Naive inversion", "Reconstruction"]
+    np.testing.assert_array_equal(shown.truth, image["images"].astype(np.float32))
+    assert list(shown.extras) == ["Guided"]
+    np.testing.assert_allclose(shown.extras["Guided"], kept["guided"], atol=1e-3)
+    for name in ("std", "naive"):
+        del image["arrays"][f"reconstruction/{name}"]
+    store, data = write(tmp_path / "none", [image], **settings)
+    shown = pictures.read_shown(store, read_table(store), data, 0, ["klip"])
+    assert list(shown.images) == ["Image"] and shown.truth is None
+
+
+def test_a_card_says_where_the_peak_is(tmp_path):
+    images = fake_set(2)
+    images[0]["arrays"]["klip/heatmap"][20, 9] = 50.0
+    store, data = write(tmp_path / "run", images)
+    table = read_table(store)
+    shown = {
+        i: pictures.read_shown(store, table, data, i, ["klip", "gradient"])
+        for i in (2, 0)
+    }
+    judged = p_values.judge(table, {})
+    anchors = {i: f"image-{i}" for i in shown}
+    made = cards.cards(table, judged, shown, anchors, (2.0, 0.5))
+    assert [card["anchor"] for card in made] == ["image-2", "image-0"]
+    card = made[1]
+    assert card["peak_text"] == "row 20, column 9 (41.0 mm down, 4.8 mm across)"
+    assert card["circle"] == {"x": 9.5, "y": 20.5, "r": "2.5"}
+    assert card["map"]["name"] == "klip" and not card["map"]["signed"]
+    assert [other["name"] for other in card["others"]] == ["gradient"]
+    assert card["outline"] == "" and made[0]["outline"].startswith("M")
+    # Its own scale over the one for all: what the page multiplies by.
+    for card in made:
+        own, shared = card["map"]["limits"][1], float(card["map"]["shared"][1])
+        assert float(card["map"]["ratio"]) == pytest.approx(own / shared, rel=0.05)
+
+
+def test_the_peak_without_millimetres():
+    assert cards.peak_text((3, 4), None) == "row 3, column 4"
+    assert cards.peak_text(None, (1.0, 1.0)) == ""
+
+
+def test_settings_that_are_empty_are_not_listed():
+    nested = {"name": "a", "law": "", "healthy": None, "net": {"x": None}, "draws": 0}
+    assert settings.settings_text(nested) == "name a, draws 0"
+
+
+def test_files_beside_the_page_are_linked(tmp_path, monkeypatch):
+    store, _ = write(tmp_path / "run", fake_set(3), chunk=2)
+    for name in ("scores.csv", "a map.nii.gz", "law.npz"):
+        (store.folder / name).write_bytes(b"")
+    names = [link["href"] for link in settings.downloads(store)]
+    assert names == [
+        "scores.csv",
+        "law.npz",
+        "config.json",
+        "maps.zarr",
+        *(f"scores/part-0000{i}.parquet" for i in range(3)),
+        "a%20map.nii.gz",
+    ]
+    monkeypatch.setattr(settings, "PARTS", 2)
+    assert "scores/" in [link["href"] for link in settings.downloads(store)]
