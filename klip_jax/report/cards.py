@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from klip_jax.calibration import LAWS
 from klip_jax.report import pixels, text
 from klip_jax.report.p_values import BADGES, Judged
 from klip_jax.report.pictures import SMALL, Shown
 from klip_jax.report.table import Table
 
-RADIUS = 0.07
+RADIUS = 0.085
 """Of the circle around the peak, over the shorter side."""
 
 
@@ -76,7 +77,6 @@ def _scales(shown: Sequence[Shown]) -> dict[str, list[dict[str, Any] | None]]:
 def _numbers(table: Table, judged: Judged, i: int) -> dict[str, Any]:
     columns = table.columns[table.main]
     badge = str(judged.badges[i])
-    both = {"p_value": "model's law", "p_conformal": "healthy images"}
     return {
         "name": text.plain(str(table.ids[i]), 80),
         "group": text.plain(str(table.groups[i]), 40),
@@ -88,7 +88,7 @@ def _numbers(table: Table, judged: Judged, i: int) -> dict[str, Any]:
         "misfit": f"{table.misfit[i]:.2f}" if np.isfinite(table.misfit[i]) else "",
         "p": [
             {"law": words, "value": text.p_text(columns[law][i]).removeprefix("= ")}
-            for law, words in both.items()
+            for law, words in LAWS.items()
             if np.isfinite(columns[law][i])
         ],
     }
@@ -113,7 +113,7 @@ def _pictures(each: Shown, scales: dict[str, Any], main: str) -> dict[str, Any]:
     truth = None if each.truth is None else pixels.image_picture(each.truth)
     circle = None
     if each.peak is not None:
-        radius = max(2.5, RADIUS * min(rows, columns))
+        radius = max(3.0, RADIUS * min(rows, columns))
         circle = {"x": each.peak[1] + 0.5, "y": each.peak[0] + 0.5, "r": f"{radius:g}"}
     return {
         "rows": rows,

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from klip_jax.calibration import ALARM, LAWS
 from klip_jax.data.base import natural
 from klip_jax.report import density, roc, text, verdict
 from klip_jax.report.questions import QUESTIONS, REGIONS
@@ -23,7 +24,6 @@ _PIXELS = {
     "dice_best": "best Dice, an oracle's threshold",
     "dice_fpr05_id": "Dice at 5 % of in-distribution pixels",
 }
-_LAWS = {"p_value": "model's law", "p_conformal": "healthy images"}
 _SIDES = {
     "id": "in-distribution",
     "ood": "anomalous",
@@ -181,10 +181,12 @@ def _numbers(metrics) -> dict[str, Any]:
         "ID flagged at 95 % OOD": lambda e: _places(e.get("fpr95_ood_pos"), 3),
         "OOD accepted at 95 % ID": lambda e: _places(e.get("fpr95_id_pos"), 3),
     }
-    for law, words in _LAWS.items():
+    for law, words in LAWS.items():
         for side in ("id", "ood", "unknown"):
             name = {"id": "ID at ", "ood": "OOD at ", "unknown": "at "}[side]
-            columns[f"{name}p < 0.05, {words}"] = _share(law, side)
+            columns[f"{name}p \N{LESS-THAN OR EQUAL TO} {ALARM}, {words}"] = _share(
+                law, side
+            )
     columns["network calls"] = lambda e: str(e.get("network_calls", ""))
     # Few runs have a classifier.
     columns["classifier calls"] = lambda e: str(e.get("classifier_calls", 0) or "")

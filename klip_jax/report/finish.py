@@ -52,7 +52,10 @@ def finish(
     metrics = evaluate(store, images, absent)
     text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
     write_atomically(store.folder / "metrics.json", text.encode())
-    write_atomically(store.folder / "scores.csv", scores_csv(table).encode())
+    write_atomically(
+        store.folder / "scores.csv",
+        scores_csv(table, p_values.judge(table, metrics)).encode(),
+    )
     return metrics, write_report(store, images, metrics)
 
 
@@ -124,9 +127,10 @@ def write_report(
     return path
 
 
-def scores_csv(table: Table) -> str:
+def scores_csv(table: Table, judged: p_values.Judged) -> str:
     """Return a line an image: the main detector's columns and the others' scores.
 
+    `verdict` is that of the page, `p` under the law that counts, whose name is `law`.
     Floats survive the round trip; the text of an image is a few hundred bytes.
     """
     own = table.columns[table.main]
@@ -135,6 +139,9 @@ def scores_csv(table: Table) -> str:
         "image_id": table.ids,
         "group": table.groups,
         "patient": table.patients,
+        "verdict": np.array([p_values.BADGES[badge] for badge in judged.badges]),
+        "p": judged.p,
+        "law": np.full(len(table.index), judged.law),
         **own,
         "misfit": table.misfit,
         "first_bad_step": table.first_bad_step,

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from klip_jax.report.charts import Chart
+from klip_jax.calibration import LAWS, first_law
+from klip_jax.report.charts import Chart, ticks
 from klip_jax.report.table import Table
-from klip_jax.report.verdict import LAWS
 from klip_jax.result import BORDERLINE, FITS, FLAGGED
 
 BINS = 10
@@ -61,8 +61,7 @@ def judge(table: Table, metrics: dict[str, Any]) -> Judged:
     alpha = float(asked.get("alpha", FLAGGED))
     law = _KEYS.get(asked.get("law", ""), asked.get("law", ""))
     if law not in LAWS:
-        known = (name for name in LAWS if np.isfinite(columns[name]).any())
-        law = next(known, "")
+        law = first_law(columns)
     p = columns[law] if law else np.full(len(table.index), np.nan)
     badges = np.full(len(p), "unknown", object)
     with np.errstate(invalid="ignore"):
@@ -99,13 +98,12 @@ def headline(judged: Judged) -> dict[str, Any]:
         lines = ["There is no reference law, so no p-values."] if count else []
     else:
         title = f"{flagged or 'None'} of {_images(of)} {_need(flagged)} a look"
+        have = "It has" if flagged == 1 else "They have" if flagged else "None has"
         lines = [
-            f"They have p \N{LESS-THAN OR EQUAL TO} {judged.alpha:g} by "
+            f"{have} p \N{LESS-THAN OR EQUAL TO} {judged.alpha:g} by "
             f"{LAWS[judged.law]}; {judged.alpha * of:.1f} would have it by chance, if "
             "nothing were odd."
         ]
-        if not flagged:
-            lines[0] = f"None has{lines[0].removeprefix('They have')}"
     if misfits := int(judged.misfit.sum()):
         do = "does" if misfits == 1 else "do"
         lines.append(
@@ -150,8 +148,9 @@ def histogram(table: Table, judged: Judged) -> dict[str, Any] | None:
         "the dashed line."
     )
     about = f"Histogram of {count} p-values; {flagged} at or below {judged.alpha:g}"
+    whole = [t for t in ticks(chart.y) if t == int(t)]
     return {
-        "chart": chart.drawn(marks, about),
+        "chart": chart.drawn(marks, about, y_ticks=whole),
         "sentence": sentence,
         "sides": [{"kind": kind, "words": _words(kind)} for kind in stacks],
     }

@@ -6,7 +6,7 @@ be open. An AUROC of 0.5 is chance, 1 is perfect.
 
 from typing import Any
 
-from klip_jax.report.evaluate import ALARM
+from klip_jax.calibration import ALARM
 from klip_jax.report.questions import QUESTIONS
 from klip_jax.report.text import interval, name_of, number
 

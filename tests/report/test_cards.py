@@ -41,7 +41,7 @@ def test_a_card_says_where_the_peak_is(tmp_path):
     assert [card["anchor"] for card in made] == ["image-2", "image-0"]
     card = made[1]
     assert card["peak_text"] == "row 20, column 9 (41.0 mm down, 4.8 mm across)"
-    assert card["circle"] == {"x": 9.5, "y": 20.5, "r": "2.5"}
+    assert card["circle"] == {"x": 9.5, "y": 20.5, "r": "3"}
     assert card["map"]["name"] == "klip" and not card["map"]["signed"]
     assert [other["name"] for other in card["others"]] == ["gradient"]
     assert card["outline"] == "" and made[0]["outline"].startswith("M")

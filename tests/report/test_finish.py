@@ -4,7 +4,7 @@ import json
 
 from fake_results import data_of, fake_set, write
 
-from klip_jax.report import finish
+from klip_jax.report import finish, p_values
 from klip_jax.report.finish import scores_csv
 from klip_jax.report.table import read_table
 
@@ -51,10 +51,14 @@ def test_data_that_are_gone_or_changed_are_left_out(tmp_path, monkeypatch):
 def test_scores_survive_the_round_trip(tmp_path):
     images = fake_set(2)
     store, _ = write(tmp_path / "run", images)
-    text = scores_csv(read_table(store))
+    table = read_table(store)
+    text = scores_csv(table, p_values.judge(table, {}))
     rows = list(csv.DictReader(io.StringIO(text)))
     for row, image in zip(rows, images, strict=True):
         assert row["image_id"] == image["image_id"]
         assert float(row["score"]) == image["score"]["klip"]
         assert float(row["msma/score"]) == image["score"]["msma"]
-        assert float(row["p_value"]) == image["p_value"]["klip"]
+        assert float(row["p_value"]) == image["p_value"]["klip"] == float(row["p"])
+        assert row["law"] == "p_value"
+        flagged = image["p_value"]["klip"] <= 0.05
+        assert (row["verdict"] == "flagged") == flagged
