@@ -20,12 +20,67 @@ et al. 2005 (conformal prediction); docs/theory.md, section 10.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from klip_jax.types import Scalar
+
+ALARM = 0.05
+"""An image is flagged where its p-value is at most this."""
+LAWS = {"p_conformal": "healthy images", "p_value": "draws of the model"}
+"""What laws are of, by the name of their p-values; the one trusted most comes first."""
+
+
+def first_law(p_values: Mapping[str, Float[np.ndarray, " n"]]) -> str:
+    """Return whose p-values count: those of the first of `LAWS` that gives any.
+
+    Args:
+      p_values: of some images, by the names of `LAWS`; NaN where there is none.
+
+    Returns:
+      A name of `LAWS`; "" if no law gives any.
+    """
+    given = (n for n in LAWS if n in p_values and np.isfinite(p_values[n]).any())
+    return next(given, "")
+
+
+class Departure(NamedTuple):
+    """How far p-values are from uniform on [0, 1].
+
+    Attributes:
+      low: sup F(p) - p, by how much too many are small, with F their distribution.
+      high: sup p - F(p), by how much too many are large.
+    """
+
+    low: float
+    high: float
+
+    @property
+    def ks(self) -> float:
+        """The Kolmogorov-Smirnov distance."""
+        return max(self.low, self.high)
+
+
+def departure(p_values: Float[np.ndarray, " n"]) -> Departure:
+    """Return how far finite p-values, at least one, are from uniform.
+
+    Reference: Kolmogorov 1933.
+    """
+    p = np.sort(np.asarray(p_values, np.float64))
+    step = np.arange(len(p) + 1) / len(p)
+    return Departure(float((step[1:] - p).max()), float((p - step[:-1]).max()))
+
+
+def by_chance(images: int, law: float) -> float:
+    """Return what `Departure.ks` exceeds in 1 % of cases though nothing is wrong.
+
+    c sqrt(1 / n + 1 / m), as both are samples: n images and the m scores of the law.
+
+    Reference: Smirnov 1939.
+    """
+    return float(np.sqrt(np.log(2 / 0.01) / 2 * (1 / images + 1 / law)))
 
 
 def p_value(
@@ -67,6 +122,20 @@ def conformal_p_value(
     Reference: Vovk et al. 2005, section 2.2; Bates et al. 2023 (outliers).
     """
     return p_value(score, healthy)
+
+
+def widened(
+    draws: Float[np.ndarray, " m"], detector: Any, record: Mapping[str, Any]
+) -> Float[np.ndarray, " m"]:
+    """Return scores of the model's own draws as of images that it has not seen.
+
+    Args:
+      draws: scores of draws, unordered.
+      detector: its `unseen_factor`, if it has one, tells how much larger they are.
+      record: of the weights.
+    """
+    factor = getattr(detector, "unseen_factor", None)
+    return np.asarray(draws) * (1.0 if factor is None else float(factor(record)))
 
 
 def error_ratio(record: Mapping[str, Any], window: tuple[Scalar, Scalar]) -> float:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,6 +57,31 @@ def test_conformal_p_values_are_valid():
         assert abs(np.mean(p <= alpha + 1e-9) - alpha) < 4 * stderr
 
 
+def test_healthy_images_count_before_draws():
+    p, none = np.array([0.5, np.nan]), np.full(2, np.nan)
+    first = calibration.first_law
+    assert first(dict(p_value=p, p_conformal=p)) == "p_conformal"
+    assert (
+        first(dict(p_value=p, p_conformal=none)) == first(dict(p_value=p)) == "p_value"
+    )
+    assert first(dict(p_value=none)) == first({}) == ""
+
+
+def test_the_distance_from_uniform():
+    # F jumps by 1/4 at each: F(p) - p is largest at 0.2, p - F(p) before 0.9.
+    found = calibration.departure(np.array([0.9, 0.1, 0.2, 0.6]))
+    assert found == pytest.approx((0.5 - 0.2, 0.9 - 0.75)) and found.ks == found.low
+    assert calibration.departure(np.ones(7)) == (0, 1)
+    # The limit is what chance exceeds once in a hundred, with a law of few scores too.
+    rng, n, m, runs = np.random.default_rng(1), 60, 99, 4000
+    scores, laws = rng.normal(size=(runs, n)), rng.normal(size=(runs, m))
+    pairs = zip(scores, laws, strict=True)
+    ks = [calibration.departure(p_value(s, law)).ks for s, law in pairs]
+    assert np.mean(np.array(ks) > calibration.by_chance(n, m)) == pytest.approx(
+        0.01, abs=0.006
+    )
+
+
 def test_the_error_ratio_is_of_the_window_alone():
     levels = [0.01, 0.1, 1.0]
     errors = dict(levels=levels, train=[1e-4, 1e-2, 1.0], test=[1e-4, 2e-2, 8.0])
@@ -82,6 +109,25 @@ def test_a_law_survives_the_disk(tmp_path):
     assert found.fingerprints == law.fingerprints
     for name, scores in law.scores.items():
         np.testing.assert_array_equal(found.scores[name], scores)
+
+
+def test_a_law_keeps_healthy_images_beside_draws(tmp_path):
+    law = dataclasses.replace(
+        law_of(klip=[3.0, 1.0]),
+        healthy={"random": np.float32([5.0, 6.0, 7.0])},
+        healthy_fingerprints={"random": "print"},
+        patients=2,
+    )
+    save_law(tmp_path / "law.npz", law)
+    found = load_law(tmp_path / "law.npz")
+    assert found.patients == 2 and found.healthy_fingerprints == {"random": "print"}
+    np.testing.assert_array_equal(found.healthy["random"], [5, 6, 7])
+    np.testing.assert_array_equal(found.scores["klip"], [3, 1])
+    with pytest.raises(ValueError, match=r"1 of 2 scores of 'klip' are NaN"):
+        nan = {"klip": np.float32([1, np.nan])}
+        dataclasses.replace(law, healthy=nan, healthy_fingerprints={"klip": ""})
+    with pytest.raises(ValueError, match=r"of \['random'\] are missing"):
+        dataclasses.replace(law, healthy_fingerprints={})
 
 
 @pytest.mark.parametrize("wrong", [[np.nan] * 3, [1, np.nan, 2], [1, np.inf, 2]])

@@ -79,7 +79,13 @@ def get_config() -> ConfigDict:
                 ),
             ),
             main="klip",
-            calibration=dict(draws=256, steps=25, law="", healthy=None),
+            calibration=dict(
+                draws=256,
+                sampler=dict(name="heun.Heun"),
+                steps=25,
+                law="",
+                healthy=None,
+            ),
             run=dict(images_at_once=1, chunk=16, lease_minutes=10.0),
             train=dict(
                 data=dict(name="phantom_set.source", size=64),
@@ -105,6 +111,10 @@ def get_config() -> ConfigDict:
                     dtype="float32",
                     checkpoint_every=100,
                     keep=2,
+                    optimiser="adam",
+                    weight_decay=0.0,
+                    label_dropout=0.1,
+                    label_smoothing=0.0,
                 ),
             ),
         )

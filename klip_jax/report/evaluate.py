@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from klip_jax import bootstrap
+from klip_jax import bootstrap, calibration
+from klip_jax.calibration import ALARM
 from klip_jax.data.base import ImageSet
 from klip_jax.pixels import pixel_metrics
+from klip_jax.report import laws
 from klip_jax.report.maps import TEMPLATE, Measured, measure, read_normal
 from klip_jax.report.questions import QUESTIONS, detection, localization
 from klip_jax.report.table import Table, read_table
 from klip_jax.run.store import Store
-
-ALARM = 0.05
 
 
 def evaluate(
@@ -39,10 +39,11 @@ def evaluate(
       images; `difference_localization` and `difference_detection`, the main detector
       minus this one on the same resamples; `groups`: the same AUROCs of each anomalous
       group against "id"; `aupr`, `fpr95_ood_pos`, `fpr95_id_pos`; `alarms`: how many of
-      how many have p < 0.05, by law and side; `network_calls`, `classifier_calls`,
-      `seconds`. `wins`: by question, who is above the main detector;
-      `localization_region`; `misfit`: median, 5 and 95 % quantile; `psnr`; `pixel`: of
-      the main detector.
+      how many have p <= 0.05, by law and side; `law`: the one that counts, `laws`: what
+      each says, see `laws.of_detector`; `network_calls`, `classifier_calls`, `seconds`.
+      `needs_look`: {"count", "of", "alpha", "law"} of the main detector. `wins`: by
+      question, who is above the main detector; `localization_region`; `misfit`: median,
+      5 and 95 % quantile; `psnr`; `pixel`: of the main detector.
 
     Raises:
       ValueError: if the block of the main detector does not divide an image, or the
@@ -60,8 +61,10 @@ def evaluate(
         "block": block,
         "counts": _counts(table, normal.usable, seen),
         "bad_images": int((~normal.usable).sum()),
-        "detectors": _detectors(table, normal),
+        "detectors": _detectors(table, normal, store.meta.get("laws", {})),
     }
+    if look := laws.needs_look(table):
+        metrics["needs_look"] = look
     if not normal.usable.all():
         bad = table.ids[~normal.usable]
         some = ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
@@ -98,7 +101,7 @@ def _in_order(entries, main) -> dict[str, dict[str, Any]]:
     return {name: entries[name] for name in sorted(entries, key=rank)}
 
 
-def _detectors(table, normal) -> dict[str, dict[str, Any]]:
+def _detectors(table, normal, sizes) -> dict[str, dict[str, Any]]:
     """Start the entry of each detector: what needs no truth."""
     entries: dict[str, dict[str, Any]] = {}
     for name, about in table.detectors.items():
@@ -113,19 +116,21 @@ def _detectors(table, normal) -> dict[str, dict[str, Any]]:
             entries[name]["seconds"] = float(seconds.mean())
         if alarms := _alarms(table, columns):
             entries[name]["alarms"] = alarms
+            entries[name]["law"] = calibration.first_law(columns)
+            entries[name]["laws"] = laws.of_detector(table, name, sizes)
     if normal.total is not None:
         entries[TEMPLATE] = {"control": True}
     return entries
 
 
 def _alarms(table, columns) -> dict[str, dict[str, list[int]]]:
-    """Count [p < 0.05, finite p] by law and side; NaN is never an alarm."""
+    """Count [p <= 0.05, finite p] by law and side; NaN is never an alarm."""
     alarms: dict[str, dict[str, list[int]]] = {}
-    for law in ("p_value", "p_conformal"):
+    for law in calibration.LAWS:
         for side, own in table.sides.items():
             p = columns[law][own & np.isfinite(columns[law])]
             if p.size:
-                counts = [int((p < ALARM).sum()), p.size]
+                counts = [int((p <= ALARM).sum()), p.size]
                 alarms.setdefault(law, {})[side] = counts
     return alarms
 

@@ -1,23 +1,21 @@
 """How the main detector stands beside the others, and whether the model fits, in words.
 
-A p-value tests the model: where the prior is wrong, healthy images are flagged too. The
-misfit of posterior samples, |y - A x|^2 over its expectation, tests mostly the scanner:
-under the model it is 1 on average, because y and A x + n have the same law.
+A p-value by healthy images is a rate of false alarms whatever the model is. One by
+draws of the model tests the model: where the prior is wrong, healthy images are flagged
+too. The misfit of posterior samples, |y - A x|^2 over its expectation, tests mostly the
+scanner: under the model it is 1 on average, because y and A x + n have the same law.
 """
 
 from typing import Any
 
-from klip_jax.report.evaluate import ALARM
+from klip_jax.calibration import ALARM, LAWS
+from klip_jax.report.laws import KEYS
 from klip_jax.report.questions import QUESTIONS
 from klip_jax.report.text import interval, name_of
 
 FITS = (0.8, 1.25)
 """Range of the median misfit that calls for no check."""
 
-LAWS = {
-    "p_value": "the law of the model's own draws",
-    "p_conformal": "the healthy images",
-}
 _SIDES = {
     "id": "in-distribution images",
     "ood": "anomalous images",
@@ -32,7 +30,7 @@ def lines(metrics: dict[str, Any]) -> list[str]:
     said = [f"{words}: {interval(main[k])}" for k, words in keys.items() if k in main]
     said += [verdict(metrics, question)[0] for question in QUESTIONS]
     said += [others(metrics, question) for question in QUESTIONS]
-    said += [*alarms(metrics), misfit(metrics)]
+    said = [needs_look(metrics), *said, *alarms(metrics), misfit(metrics)]
     return [line for line in said if line]
 
 
@@ -67,21 +65,37 @@ def others(metrics: dict[str, Any], question: str) -> str:
     return f"{question.capitalize()}: {said}{open_}."
 
 
-def alarms(metrics: dict[str, Any]) -> list[str]:
-    """Count p < 0.05 of the main detector on both sides, one sentence a law.
+def needs_look(metrics: dict[str, Any]) -> str:
+    """Say how many images are flagged by the law that counts; "" without one."""
+    look = metrics.get("needs_look")
+    if look is None:
+        return ""
+    expected = look["alpha"] * look["of"]
+    return (
+        f"{look['count']} of {look['of']} images need a look: p <= {look['alpha']} by "
+        f"{LAWS[look['law']]} ({expected:.1f} would, if nothing were wrong)."
+    )
 
-    In-distribution images are a check of the law: 5 % of them should be flagged.
+
+def alarms(metrics: dict[str, Any]) -> list[str]:
+    """Count p <= 0.05 of the main detector on both sides, one sentence a law.
+
+    In-distribution images are a check of the law: 5 % of them should be flagged. A law
+    that does not describe the data is told.
     """
     said = []
-    for law, counts in metrics["detectors"][metrics["main"]].get("alarms", {}).items():
+    entry = metrics["detectors"][metrics["main"]]
+    for law, counts in entry.get("alarms", {}).items():
         parts = []
         for side, (flagged, count) in counts.items():
             expected = f" ({ALARM * count:.1f} expected)" if side == "id" else ""
             parts.append(f"{flagged} of {count} {_SIDES[side]}{expected}")
         main = name_of(metrics["main"])
         said.append(
-            f"At p < {ALARM} under {LAWS[law]} {main} flags {' and '.join(parts)}."
+            f"At p <= {ALARM} by {LAWS[law]} {main} flags {' and '.join(parts)}."
         )
+        if (found := entry.get("laws", {}).get(KEYS[law], {})).get("warning"):
+            said.append(found["sentence"])
     return said
 
 

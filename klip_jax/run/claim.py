@@ -17,7 +17,7 @@ from typing import Any
 from klip_jax.files import temporaries
 from klip_jax.run.lease import FOLDER, anybody
 from klip_jax.run.provenance import git_commit, random_streams, versions
-from klip_jax.run.settings import FREE
+from klip_jax.run.settings import binding
 from klip_jax.run.store import create, read_config
 
 _RESULTS = "scores", "maps.zarr", "maps", "checkpoints", "train.csv"
@@ -36,7 +36,7 @@ def claim(
 
     Args:
       folder: made if it is absent.
-      settings: of `settings.check`; those in `FREE` may differ.
+      settings: of `settings.check`; those outside `settings.binding` may differ.
       contents: {what: digest} of what the settings name, so that results of old weights
         or images are never continued with new ones of the same name.
       about: what else config.json tells: the detectors, say.
@@ -48,7 +48,7 @@ def claim(
       PermissionError: if it cannot be written.
     """
     folder, random = pathlib.Path(folder), random_streams()
-    wanted = {k: v for k, v in settings.items() if k not in FREE}
+    wanted = binding(settings)
     text = json.dumps([wanted, dict(contents), random], sort_keys=True)
     meta = {
         "settings": settings,
@@ -119,10 +119,7 @@ def _check_writable(folder):
 
 def _compare(folder, before, after):
     remedy = "give another --workdir or delete this one"
-    then, now = (
-        {k: v for k, v in meta["settings"].items() if k not in FREE}
-        for meta in (before, after)
-    )
+    then, now = (binding(meta["settings"]) for meta in (before, after))
     if difference := first_difference(then, now):
         raise ValueError(f"{folder} belongs to another config: {difference}; {remedy}")
     for what, digest in after["contents"].items():

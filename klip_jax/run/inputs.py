@@ -11,7 +11,7 @@ import numpy as np
 
 from klip_jax.data.base import ImageSet, data_root
 from klip_jax.data.base_npz import read_arrays
-from klip_jax.run.keys import image_keys, words
+from klip_jax.keys import image_keys, words
 from klip_jax.spelling import short
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from klip_jax import config, hub, signatures
 from klip_jax.posterior import PosteriorSampler
@@ -24,6 +23,8 @@ from klip_jax.run.rehearse import (
     what_is_there,
 )
 from klip_jax.run.shipped import (
+    Prints,
+    Shipped,
     check_fits,
     law_fingerprints,
     operator_digest,
@@ -45,8 +46,8 @@ class Job:
       inputs: what is looked at.
       healthy: images for fits and conformal p-values; None if none are named.
       shapes: (H, W, C) of the images, and of what the prior denoises.
-      laws: scores [M] of draws of the model that are known already, by detector.
-      fingerprints: of each detector's law; see `reference_law.fingerprint`.
+      laws: what is known already; see `shipped.Shipped`.
+      fingerprints: of each detector's laws; see `reference_law.fingerprint`.
       rehearsed: what each detector will look at and tell.
       digests: {what: digest} of what the settings name.
     """
@@ -59,8 +60,8 @@ class Job:
     inputs: Inputs
     healthy: Inputs | None
     shapes: Shapes
-    laws: dict[str, np.ndarray]
-    fingerprints: dict[str, str]
+    laws: Shipped
+    fingerprints: Prints
     rehearsed: dict[str, Rehearsal]
     digests: dict[str, str]
 
@@ -76,10 +77,35 @@ class Job:
 
     @property
     def drawn(self) -> dict[str, Detector]:
-        """The detectors that need draws of the model: none ships with their law."""
+        """The detectors that need draws of the model: no law of theirs ships."""
         if not self.draws:
             return {}
-        return {n: d for n, d in self.detectors.items() if n not in self.laws}
+        known = {*self.laws.draws, *self.laws.healthy}
+        return {n: d for n, d in self.detectors.items() if n not in known}
+
+    def law_sizes(self) -> dict[str, Any]:
+        """Return how many scores the laws of each detector are of, and patients.
+
+        A fit takes half of what it is made on.
+        """
+        shipped, healthy = self.laws, self.healthy
+        draws = {n: len(law) for n, law in shipped.draws.items()}
+        draws |= dict.fromkeys(self.drawn, self.draws)
+        own = {n: len(law) for n, law in shipped.healthy.items()}
+        if healthy is not None:
+            own = dict.fromkeys(self.detectors, len(healthy))
+        for name in (n for n, d in self.detectors.items() if d.fits):
+            sizes = draws if healthy is None else own
+            if name in sizes:
+                sizes[name] -= sizes[name] // 2
+        return {"draws": draws, "healthy": own, "patients": self.patients}
+
+    @property
+    def patients(self) -> int:
+        """How many patients the healthy images are of; 0 if that is not known."""
+        if self.healthy is None:
+            return self.laws.patients
+        return len(set(self.healthy.patients) - {""})
 
     def viewer(self) -> Viewer:
         """Return what looks at images, to be kept as long as there are any."""
@@ -87,12 +113,13 @@ class Job:
         return Viewer(self.scene, shape=self.shape, steps=steps)
 
 
-def prepare(settings: Mapping[str, Any], folder) -> Job:
+def prepare(settings: Mapping[str, Any], folder, *, command: str = "") -> Job:
     """Build, check and claim a job.
 
     Args:
       settings: the resolved config as nested dicts.
       folder: the workdir; made if it is absent.
+      command: the command line that asks for it, to be told in config.json.
 
     Raises:
       ValueError, OSError: one sentence on what is wrong and what to do; nothing was
@@ -102,7 +129,7 @@ def prepare(settings: Mapping[str, Any], folder) -> Job:
     sets = image_sets(settings)  # data are asked for before weights: they are named
     prior, record = hub.load(settings["prior"]["weights"])
     shapes = _shapes(settings, sets, tuple(record["image_shape"]))
-    scene = _scene(settings, prior, shapes)
+    scene = scene_of(settings, prior, shapes)
     inputs, healthy, digests = read_inputs(settings, sets, scene, shapes.picture)
     detectors = {
         name: build_detector(name, chosen)
@@ -124,12 +151,12 @@ def prepare(settings: Mapping[str, Any], folder) -> Job:
         for name, detector in detectors.items()
     }
     fingerprints = law_fingerprints(settings, record, scene, detectors)
-    laws, law_digest = shipped_laws(settings, detectors, fingerprints)
+    laws = shipped_laws(settings, detectors, fingerprints)
     digests |= {
         "prior": tree_digest(prior),
         "classifier": tree_digest(scene.classifier),
         "operator": operator_digest(settings, scene),
-        "reference law": law_digest,
+        "reference law": laws.digest(),
     }
     if parts := [a for a in jax.tree.leaves(detectors) if isinstance(a, jax.Array)]:
         digests["weights of detectors"] = tree_digest(parts)
@@ -153,11 +180,13 @@ def prepare(settings: Mapping[str, Any], folder) -> Job:
         settings,
         digests,
         {
+            "command": command,
             "main": settings["main"],
             "total": len(inputs),
             "image_shape": list(shapes.picture),
             "posterior_calls": calls,
             "detectors": {name: rehearsed[name].about for name in rehearsed},
+            "laws": job.law_sizes(),
         },
     )
     return job
@@ -177,7 +206,8 @@ def _shapes(settings, sets, prior: tuple[int, ...]) -> Shapes:
     return shapes
 
 
-def _scene(settings, prior, shapes: Shapes) -> Scene:
+def scene_of(settings: Mapping[str, Any], prior: Any, shapes: Shapes) -> Scene:
+    """Build what all images share: prior, classifier, scanner and posterior."""
     classifier, weights = None, settings["classifier"]["weights"]
     if weights:
         classifier, _ = hub.load_classifier(weights)
@@ -187,8 +217,9 @@ def _scene(settings, prior, shapes: Shapes) -> Scene:
                 f"{classifier.image_shape}, but the pictures are {shapes.picture}"
             )
     scan, shape = settings["scan"], shapes.prior
+    drawer = config.build("samplers", settings["calibration"]["sampler"])
     if scan is None:
-        return Scene(prior, classifier)
+        return Scene(prior, classifier, drawer=drawer)
     operator = config.build("operators", scan["operator"], shape)
     if tuple(operator.in_shape) != shape:
         raise ValueError(
@@ -200,4 +231,5 @@ def _scene(settings, prior, shapes: Shapes) -> Scene:
         for key, value in settings["posterior"].items()
     }
     posterior = signatures.construct(PosteriorSampler, "posterior", parts)
-    return Scene(prior, classifier, operator, float(scan["noise_std"]), posterior)
+    noise_std = float(scan["noise_std"])
+    return Scene(prior, classifier, operator, noise_std, posterior, drawer)

@@ -1,11 +1,12 @@
-"""Before the images: draws of the model and healthy images, for fits and p-values.
+"""Before the images: healthy images and draws of the model, for fits and p-values.
 
-Both go through the same looks as the images, into workdirs of their own, `law/` and
-`healthy/`. A detector that fits does so on the first half of the healthy images, or of
-the draws where there are none, and is judged on what it was not fitted on. The law of a
-detector is that of its scores of draws, times its `unseen_factor`; one that fits sees
-the draws as `unseen` makes them. Healthy images give the split-conformal p-value beside
-it.
+Both go through the same looks as the images, into workdirs of their own, `healthy/` and
+`law/`, unless a law ships with the weights that knows their scores already. A detector
+that fits does so on the first half of the healthy images, or of the draws where there
+are none, and is judged on what it was not fitted on. Its scores of healthy images are
+the first law (split-conformal), those of draws, widened for images that the prior has
+not seen (`calibration.widened`), the second; a detector that fits sees the draws as
+`unseen` makes them.
 """
 
 import json
@@ -32,13 +33,15 @@ class Reference(NamedTuple):
 
     Attributes:
       detector: fitted, if it fits.
-      law: its scores of draws of the model [M], times its factor; [0] without draws.
+      law: its scores of draws of the model [M], widened; [0] without draws.
       healthy: its scores of healthy images [n]; [0] without.
+      draws: the law before it was widened [M].
     """
 
     detector: Detector
     law: np.ndarray
     healthy: np.ndarray
+    draws: np.ndarray
 
 
 class References(dict[str, Reference]):
@@ -105,18 +108,24 @@ def failures(made: References) -> list[str]:
 
 def save(job: Job, made: References) -> None:
     """Write law.npz, to be shipped or named as calibration.law: scores without fits."""
-    scores = {
-        name: np.asarray(reference.law / _factor(job, name), np.float32)
-        for name, reference in made.items()
-        if len(reference.law)
-        and np.isfinite(reference.law).all()
-        and not reference.detector.fits
-    }
-    if scores:
-        prints = {name: job.fingerprints[name] for name in scores}
-        reference_law.save_law(
-            job.folder / "law.npz", reference_law.Law(scores, prints)
-        )
+    able = {n: r for n, r in made.items() if not r.detector.fits}
+    draws = _whole({name: reference.draws for name, reference in able.items()})
+    healthy = _whole({name: reference.healthy for name, reference in able.items()})
+    law = reference_law.Law(
+        draws,
+        {name: job.fingerprints.draws[name] for name in draws},
+        healthy,
+        {name: job.fingerprints.healthy[name] for name in healthy},
+        job.patients,
+    )
+    if draws or healthy:
+        reference_law.save_law(job.folder / "law.npz", law)
+
+
+def _whole(scores: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Keep the rows that are there and finite."""
+    rows = {name: np.asarray(row, np.float32) for name, row in scores.items()}
+    return {n: row for n, row in rows.items() if len(row) and np.isfinite(row).all()}
 
 
 def _fill(
@@ -153,13 +162,15 @@ def _reference(job: Job, name: str, stores: dict[str, Store]) -> Reference:
     detector = job.detectors[name]
     of_law = stores.get("law") if name in job.drawn else None
     of_healthy = stores.get("healthy")
-    factor = _factor(job, name)
     if not detector.fits:
-        law = job.laws.get(name, np.zeros(0))
+        draws = job.laws.draws.get(name, np.zeros(0))
+        healthy = job.laws.healthy.get(name, np.zeros(0))
         if of_law is not None:
-            law = _scores(of_law, name)
-        healthy = np.zeros(0) if of_healthy is None else _scores(of_healthy, name)
-        return Reference(detector, factor * law, healthy)
+            draws = _scores(of_law, name)
+        if of_healthy is not None:
+            healthy = _scores(of_healthy, name)
+        law = calibration.widened(draws, detector, job.record)
+        return Reference(detector, law, healthy, draws)
     looks = {
         key: _looked(job, store, name)
         for key, store in (("law", of_law), ("healthy", of_healthy))
@@ -172,13 +183,9 @@ def _reference(job: Job, name: str, stores: dict[str, Store]) -> Reference:
     fitted = detector.fit(jax.tree.map(lambda a: a[:half], looks[source]))
     looks[source] = jax.tree.map(lambda a: a[half:], looks[source])
     scores = {key: _judged(fitted, looked) for key, looked in looks.items()}
-    law, healthy = (scores.get(key, np.zeros(0)) for key in ("law", "healthy"))
-    return Reference(fitted, factor * law, healthy)
-
-
-def _factor(job: Job, name: str) -> float:
-    factor = getattr(job.detectors[name], "unseen_factor", None)
-    return 1.0 if factor is None else float(factor(job.record))
+    draws, healthy = (scores.get(key, np.zeros(0)) for key in ("law", "healthy"))
+    law = calibration.widened(draws, detector, job.record)
+    return Reference(fitted, law, healthy, draws)
 
 
 def _scores(store: Store, name: str) -> np.ndarray:

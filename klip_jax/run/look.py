@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from klip_jax import keys
 from klip_jax.parallel import shard_vmap
 from klip_jax.posterior import PosteriorSampler, at_null_label
-from klip_jax.prior_predictive import prior_draw
-from klip_jax.run import keys
+from klip_jax.prior_predictive import SAMPLER, prior_draw
 from klip_jax.run.inputs import Batch
 from klip_jax.scan import simulate
 from klip_jax.types import Detection, Detector, Given, Posterior, Scan
@@ -34,6 +34,7 @@ class Scene(NamedTuple):
       prior, classifier: see `types.Given`.
       operator, noise_std: of the scanner; None without one.
       posterior: how the posterior is drawn; None without a scanner.
+      drawer: sampler of draws of the model; see `prior_draw`.
     """
 
     prior: Any
@@ -41,6 +42,7 @@ class Scene(NamedTuple):
     operator: Any = None
     noise_std: float | None = None
     posterior: PosteriorSampler | None = None
+    drawer: Any = SAMPLER
 
 
 class Seen(NamedTuple):
@@ -88,7 +90,8 @@ def network_calls(scene: Scene, detector: Detector) -> int:
 def draw(scene: Scene, key, *, shape, steps):
     """Draw an image of the model."""
     key = jax.random.fold_in(key, keys.DRAW)
-    return prior_draw(key, at_null_label(scene.prior), shape, steps=steps)
+    prior = at_null_label(scene.prior)
+    return prior_draw(key, prior, shape, sampler=scene.drawer, steps=steps)
 
 
 def measure(scene: Scene, key, image):

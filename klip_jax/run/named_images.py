@@ -1,5 +1,6 @@
 """The images that the settings name: those to look at, and the healthy ones."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -59,7 +60,9 @@ def read_inputs(settings, sets, scene, shape) -> tuple[Inputs, Inputs | None, di
             )
         if len(images) < 4:
             raise ValueError(f"calibration.healthy: {len(images)} images; at least 4")
-        healthy = inputs_of.of_images(images, seed)
+        # Noise of their own: an image to look at may have the name of one of these.
+        names = tuple(f"healthy/{name}" for name in images.ids)
+        healthy = inputs_of.of_images(dataclasses.replace(images, ids=names), seed)
     if "data" in sets:
         inputs = inputs_of.of_images(sets["data"], seed)
     elif scene.operator is None:

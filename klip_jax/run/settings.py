@@ -9,7 +9,7 @@ classifier   dict(weights=...): a hub name or a file; dict(weights="") is none
 posterior    settings of `posterior.PosteriorSampler`
 detectors    {name: dict(name="klip.KLIP", ...)}, or a text "klip,controls"
 main         the detector that the report is about
-calibration  draws, steps, law, healthy: see `klip_jax.run.law`
+calibration  draws, sampler, steps, law, healthy: see `klip_jax.run.law`
 run          what changes no result: images_at_once, chunk, lease_minutes
 train        see `klip_jax.run.train`
 """
@@ -25,12 +25,14 @@ from klip_jax.spelling import plain, short, snake
 
 FREE = ("run",)
 """Parts that change no result: a run may be continued with others."""
+FREE_IN_TRAINING = "steps", "checkpoint_every", "keep"
+"""Of train.recipe: a training may be continued further, or with more checkpoints."""
 PARTS = {
     "scan": ("operator", "noise_std"),
     "prior": ("weights",),
     "classifier": ("weights",),
     "posterior": None,
-    "calibration": ("draws", "steps", "law", "healthy"),
+    "calibration": ("draws", "sampler", "steps", "law", "healthy"),
     "run": ("images_at_once", "chunk", "lease_minutes"),
     "train": None,
 }
@@ -61,6 +63,17 @@ def check(settings: Mapping[str, Any]) -> dict:
         if broken:
             raise ValueError(words)
     return plain(settings)
+
+
+def binding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a workdir is bound to: all but those that are free."""
+    bound = {k: v for k, v in settings.items() if k not in FREE}
+    train = bound.get("train")
+    if isinstance(train, Mapping) and isinstance(train.get("recipe"), Mapping):
+        recipe = train["recipe"].items()
+        recipe = {k: v for k, v in recipe if k not in FREE_IN_TRAINING}
+        bound["train"] = {**train, "recipe": recipe}
+    return bound
 
 
 def detectors(chosen: Any, known: Mapping[str, Any] | None = None) -> dict[str, dict]:

@@ -187,7 +187,9 @@ SETTINGS = dict(
         misfit=dict(name="fake_run:Misfit"),
     ),
     main="bright",
-    calibration=dict(draws=12, steps=4, law="", healthy=None),
+    calibration=dict(
+        draws=12, sampler=dict(name="heun.Heun"), steps=4, law="", healthy=None
+    ),
     run=dict(images_at_once=1, chunk=4, lease_minutes=10.0),
     train=dict(),
 )

@@ -287,6 +287,43 @@ def test_a_law_that_ships_serves_the_detectors_it_is_of(straight, tmp_path):
         assert not (tmp_path / "none" / "law").exists()
 
 
+def test_healthy_images_that_ship_need_neither_images_nor_draws(tmp_path):
+    healthy = dict(name="fake_run:images", count=9, seed=7, anomalous=False)
+    settings = fake_run.settings(calibration__healthy=healthy, calibration__draws=4)
+    made, references, _ = run(settings, tmp_path / "calibrated")
+    assert made.law_sizes() == {
+        "draws": dict(bright=4, distance=4, misfit=4),
+        "healthy": dict(bright=9, distance=5, misfit=9),
+        "patients": 0,
+    }
+    path = made.folder / "law.npz"
+    law_of = reference_law.load_law(path)
+    assert law_of.healthy.keys() == {"bright", "misfit"}  # a fit needs more
+    settings = fake_run.settings(calibration__steps=5)
+    del settings["detectors"]["distance"]
+    with pytest.MonkeyPatch.context() as patch:
+        fake_run.install(patch, laws=[path])
+        # How draws are made is nothing to healthy images.
+        job_, found, store = run(settings, tmp_path / "run")
+        assert job_.drawn == {} and not (tmp_path / "run/law").exists()
+        columns = store.scores()
+        for name in ("bright", "misfit"):
+            np.testing.assert_array_equal(found[name].healthy, references[name].healthy)
+            mine = columns["detector"] == name
+            expected = calibration.conformal_p_value(
+                columns["score"][mine], references[name].healthy
+            )
+            np.testing.assert_array_equal(columns["p_conformal"][mine], expected)
+        assert np.isnan(columns["p_value"]).all()
+        meta = json.loads((tmp_path / "run/config.json").read_text())
+        assert meta["laws"]["healthy"] == dict(bright=9, misfit=9)
+        # A law is made anew where it is asked for.
+        settings["calibration"] |= dict(law="none", draws=4)
+        job_, found, _ = run(settings, tmp_path / "anew")
+        assert job_.drawn.keys() == {"bright", "misfit"}
+        assert len(found["bright"].draws) == 4 and len(found["bright"].healthy) == 0
+
+
 def test_the_names_of_the_law_s_draws_do_not_depend_on_their_number(straight, tmp_path):
     made, _, _ = straight
     few = fake_run.settings(calibration__draws=8)

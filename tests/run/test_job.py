@@ -275,7 +275,7 @@ def test_a_mask_of_the_same_name(tmp_path):
         settings = fake_run.settings()
         settings["scan"]["operator"] = dict(name="mask.Mask", seen=str(path))
         made = job.prepare(settings, tmp_path / str(hidden))
-        prints.add(made.fingerprints["bright"])
+        prints.add(made.fingerprints.draws["bright"])
     assert len(prints) == 2
     with pytest.raises(ValueError, match="same config with other"):
         job.prepare(settings, tmp_path / "0")
@@ -312,9 +312,12 @@ def test_one_that_needs_many_images_is_fitted_and_run(tmp_path):
 
 
 def test_a_law_is_of_one_detector_and_its_numbers(tmp_path):
-    def prints(**changes):
+    def both(**changes):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         return job.prepare(fake_run.settings(**changes), folder).fingerprints
+
+    def prints(**changes):
+        return both(**changes).draws
 
     before = prints()
     assert len(set(before.values())) == 3
@@ -328,6 +331,11 @@ def test_a_law_is_of_one_detector_and_its_numbers(tmp_path):
         assert all(after[name] != before[name] for name in before)
     after = prints(detectors__bright=A | dict(gain=2.0))
     assert [after[n] == before[n] for n in before] == [False, True, True]
+    # How the model's draws are made is nothing to healthy images.
+    churned = dict(name="heun.Heun", churn=0.2)
+    drawn, healthy = both(calibration__sampler=churned)
+    assert all(drawn[name] != before[name] for name in before)
+    assert healthy == both().healthy != both(scan__noise_std=0.06).healthy
     # Images, chunks and the number of draws are no part of a law.
     same = prints(data__count=4, run__chunk=2, calibration__draws=9)
     assert same == before

@@ -5,7 +5,7 @@ import hashlib
 import jax
 import numpy as np
 
-from klip_jax.run import keys
+from klip_jax import keys
 
 
 def test_the_words_are_those_of_sha_256():
