@@ -11,7 +11,8 @@
 >>> klip_jax.detect(scan.y, scanner, 0.1, prior, key=key).heatmap.shape
 (8, 8)
 
-or, in steps that other detectors share,
+or, with weights, their scan and p-values, `detect(y, klip_jax.load("phantom_ct"),
+key=0)`; or, in steps that other detectors share,
 
 >>> sampler = klip_jax.PosteriorSampler(samples=3)
 >>> posterior = sampler(key, scan, prior)  # a klip_jax.Posterior
@@ -38,6 +39,7 @@ The map of the package, in the order data takes:
     calibration  what to expect when nothing is wrong
     release      the KLIP release as compositions of our parts
     run, report  many images, with nothing lost; metrics, figures, a page
+    cli, main    `klip`, and `python -m klip_jax.main` with its config files
 """
 
 import importlib
@@ -46,11 +48,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from klip_jax.detect import Setup as Setup
     from klip_jax.detect import detect as detect
     from klip_jax.detectors.klip import KLIP as KLIP
     from klip_jax.hub import load as load_prior  # noqa: F401
     from klip_jax.posterior import PosteriorSampler as PosteriorSampler
     from klip_jax.priors.function import prior as prior
+    from klip_jax.result import Result as Result
+    from klip_jax.run.load import load as load
     from klip_jax.sample import sample as sample
     from klip_jax.scan import simulate as simulate
     from klip_jax.types import Detection as Detection
@@ -66,8 +71,11 @@ _PUBLIC = {
     "KLIP": "klip_jax.detectors.klip.KLIP",
     "Posterior": "klip_jax.types.Posterior",
     "PosteriorSampler": "klip_jax.posterior.PosteriorSampler",
+    "Result": "klip_jax.result.Result",
     "Scan": "klip_jax.types.Scan",
+    "Setup": "klip_jax.detect.Setup",
     "detect": "klip_jax.detect.detect",
+    "load": "klip_jax.run.load.load",
     "load_prior": "klip_jax.hub.load",
     "prior": "klip_jax.priors.function.prior",
     "sample": "klip_jax.sample.sample",

@@ -15,7 +15,7 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ import jax.numpy as jnp
 
 import klip_jax
 from klip_jax import checkpoint, records
+from klip_jax.assets import folders
 from klip_jax.classifiers.base import Classifier
 from klip_jax.config import build
 from klip_jax.convert import hub_folder, huggingface, published
@@ -218,25 +219,32 @@ def law_paths(name: str | os.PathLike) -> list[pathlib.Path]:
     path = pathlib.Path(name)
     if path.suffix == ".npz":
         return [path] if path.is_file() else []
+    return _beside(path, "law.npz")
+
+
+def scan_paths(name: str | os.PathLike) -> list[pathlib.Path]:
+    """Return the cards of the scans that weights were calibrated for.
+
+    Args:
+      name: of the weights, as for `find`.
+
+    Returns:
+      `<name>_scan.json` and `<name>_*_scan.json`; see `run.scan_card`.
+    """
+    return _beside(pathlib.Path(name), "scan.json")
+
+
+def _beside(path, ending):
+    """Return <weights>_<ending> and <weights>_*_<ending>, there and in `folders`."""
     stem = path.name.removesuffix(".safetensors")
     places = [*([path.parent] if path.is_file() else []), *folders()]
-    laws = [
-        law
+    files = [
+        file
         for place in dict.fromkeys(place.resolve() for place in places)
-        for pattern in ("_law.npz", "_*_law.npz")
-        for law in sorted(place.glob(glob.escape(stem) + pattern))
+        for pattern in (f"_{ending}", f"_*_{ending}")
+        for file in sorted(place.glob(glob.escape(stem) + pattern))
     ]
-    return list(dict.fromkeys(laws))
-
-
-def folders() -> Iterator[pathlib.Path]:
-    """Yield the folders in which weights and laws are looked for, in order."""
-    yield PACKAGE / "assets"
-    yield pathlib.Path("checkpoints")
-    if (PACKAGE.parent / "checkpoints").is_dir():
-        yield PACKAGE.parent / "checkpoints"
-    if home := os.environ.get("KLIP_HOME"):
-        yield pathlib.Path(home)
+    return list(dict.fromkeys(files))
 
 
 def sha256(path: pathlib.Path) -> str:

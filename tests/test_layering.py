@@ -12,8 +12,8 @@ ROOT = Path(klip_jax.__file__).parent
 # A module imports from the lines above its own, never from its own line.
 LAYERS = """
 types files struct recipe spelling
-sde filters blocks parallel resize rooms signatures
-operators nets classifiers data metrics bootstrap checkpoint
+sde filters blocks parallel resize rooms signatures keys process
+operators nets classifiers data metrics bootstrap checkpoint result
 distances pixels localization
 priors scan phantoms convert testing
 guidance
@@ -27,7 +27,9 @@ records
 hub
 run
 report
-main
+commands
+main cli
+__main__
 """
 LAYER = {m: i for i, line in enumerate(LAYERS.split("\n")) for m in line.split()}
 # One new file is one new method there, so that none needs to know of another.

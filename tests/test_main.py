@@ -9,11 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import tiny
 
-from klip_jax import main
+from klip_jax import main, process
 from klip_jax.checkpoint import load_weights
 from klip_jax.run.store import Store
 
@@ -150,23 +151,23 @@ def test_a_user_without_a_home(monkeypatch):
         raise KeyError(f"getpwuid(): uid not found: {uid}")
 
     monkeypatch.setattr(pwd, "getpwuid", nobody)
-    before = main.jax.config.jax_compilation_cache_dir
+    before = jax.config.jax_compilation_cache_dir
     try:
-        main.jax.config.update("jax_compilation_cache_dir", None)
-        main._cache_compilations()
-        assert main.jax.config.jax_compilation_cache_dir is None
+        jax.config.update("jax_compilation_cache_dir", None)
+        process.cache_compilations()
+        assert jax.config.jax_compilation_cache_dir is None
     finally:
-        main.jax.config.update("jax_compilation_cache_dir", before)
+        jax.config.update("jax_compilation_cache_dir", before)
 
 
 def test_versions_that_compute_wrong_results_are_named(monkeypatch, capsys):
     for jax_version, reason in (("0.10.2", "#39103"), ("0.11.0", "#40633")):
-        monkeypatch.setattr(main, "version", lambda name, v=jax_version: v)
-        main._warn_of_wrong_jax()
+        monkeypatch.setattr(process, "version", lambda name, v=jax_version: v)
+        process.warn_of_wrong_jax()
         (line,) = capsys.readouterr().err.splitlines()
         assert jax_version in line and reason in line
-    monkeypatch.setattr(main, "version", lambda name: "0.12.0")
-    main._warn_of_wrong_jax()
+    monkeypatch.setattr(process, "version", lambda name: "0.12.0")
+    process.warn_of_wrong_jax()
     assert capsys.readouterr().err == ""
 
 
@@ -184,11 +185,7 @@ def test_what_breaks_off_says_so_in_one_line(monkeypatch, capsys, error, status,
         raise error
 
     monkeypatch.setattr(main.sys, "argv", ["klip_jax"])
-    monkeypatch.setattr(main, "_parse", dict)
-    monkeypatch.setattr(main, "_cache_compilations", lambda: None)
-    monkeypatch.setattr(main, "_workdir", lambda: "w")
-    monkeypatch.setattr(main, "_begin", lambda settings, folder: broken)
-    monkeypatch.setattr(main, "FLAGS", type("Flags", (), {"workdir": "w"}))
+    monkeypatch.setattr(main, "_begin", lambda: broken)
     assert main.main() == status
     out, err = capsys.readouterr()
     (line,) = err.splitlines()
@@ -280,8 +277,8 @@ def test_two_commands_at_once_share_the_work(start, tmp_path):
     tiny.write_data(tmp_path / "data.npz", 12)
     config = write_config(tmp_path, run__chunk=1, calibration__draws=6)
     arguments = config, "--config.detectors=klip", "--workdir=run"
-    for process in [start(*arguments), start(*arguments)]:
-        finish(process)
+    for worker in [start(*arguments), start(*arguments)]:
+        finish(worker)
     store = Store(tmp_path / "run")
     assert store.chunks_done() == list(range(24))
     assert (tmp_path / "run" / "report.html").is_file()

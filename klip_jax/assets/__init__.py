@@ -4,7 +4,9 @@ A checkout has its configs in `configs/`; the wheel carries that folder as
 `klip_jax/configs`.
 """
 
+import os
 import pathlib
+from collections.abc import Iterator
 
 import klip_jax
 
@@ -38,3 +40,22 @@ def config_names() -> list[str]:
     """Return the names of the experiments that come with the package."""
     paths = [path for folder in _FOLDERS for path in folder.glob("*.py")]
     return sorted({path.stem for path in paths if not path.stem.startswith("_")})
+
+
+def folders() -> Iterator[pathlib.Path]:
+    """Yield the folders in which weights and laws are looked for, in order."""
+    yield PACKAGE / "assets"
+    yield pathlib.Path("checkpoints")
+    if (PACKAGE.parent / "checkpoints").is_dir():
+        yield PACKAGE.parent / "checkpoints"
+    if home := os.environ.get("KLIP_HOME"):
+        yield pathlib.Path(home)
+
+
+def weights_names() -> dict[str, pathlib.Path]:
+    """Return {name: file} of the weights in `folders`; the first of a name counts."""
+    names: dict[str, pathlib.Path] = {}
+    for folder in folders():
+        for path in sorted(folder.glob("*.safetensors")):
+            names.setdefault(path.stem, path)
+    return names

@@ -1,11 +1,16 @@
 """Many training steps in a folder: checkpoints, a log, and going on where it broke off.
 
 A run that was killed continues as if it had not been: every random number is a function
-of (seed, step).
+of (seed, step). Ctrl-C ends it after the step that it is at, with a checkpoint.
 """
 
+import contextlib
 import csv
 import pathlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -41,49 +46,108 @@ def train(
       recipe: see `Recipe`.
       progress: show a bar with loss and images a second.
 
+    Returns:
+      The state after the last step: of fewer than `recipe.steps` after Ctrl-C.
+
     Raises:
       FloatingPointError: if the loss is not finite, naming the step.
     """
     workdir = pathlib.Path(workdir)
     manager = checkpoint.training_checkpoints(workdir / "checkpoints", keep=recipe.keep)
-    state = init_state(params, recipe)
-    restored = checkpoint.restore(manager, state)
-    state = state if restored is None else restored
+    state = newest(manager, params, recipe)
     first = int(state.step)
     log = _read_log(workdir / "train.csv", first)
-
-    def step_of(state, arrays):
-        return train_step(state, arrays, draw=source.draw, loss=loss, recipe=recipe)
-
-    step_of = jax.jit(step_of, donate_argnums=0)
+    step_of = _compiled(source, loss, recipe)
     losses, pending = [], None
     bar = tqdm(
         range(first, recipe.steps),
-        initial=first,
+        initial=min(first, recipe.steps),
         total=recipe.steps,
         unit_scale=recipe.batch,
         unit="images",
         disable=not progress,
     )
-    for step in bar:
-        state, value = step_of(state, source.arrays)
-        # That of the step before: a device that waits to be asked stands still.
-        if pending is not None:
-            losses.append(_finite(pending, step - 1))
-        pending = value
-        if (step + 1) % recipe.checkpoint_every == 0 or step + 1 == recipe.steps:
-            losses.append(_finite(pending, step))
-            pending = None
-            log.append((step + 1, float(np.mean(losses))))
-            losses.clear()
-            # First the log: lines later than the newest checkpoint are dropped, while
-            # one that was never written would be missed.
-            _write_log(workdir / "train.csv", log)
-            manager.save(step + 1, args=ocp.args.StandardSave(state))
-            bar.set_postfix(loss=f"{log[-1][1]:.4f}")
+    with _asked_to_stop() as stopped:
+        for step in bar:
+            state, value = step_of(state, source.arrays)
+            # That of the step before: a device that waits to be asked stands still.
+            if pending is not None:
+                losses.append(_finite(pending, step - 1))
+            pending = value
+            last = step + 1 == recipe.steps or stopped()
+            if (step + 1) % recipe.checkpoint_every == 0 or last:
+                losses.append(_finite(pending, step))
+                pending = None
+                log.append((step + 1, float(np.mean(losses))))
+                losses.clear()
+                # First the log: lines later than the newest checkpoint are dropped,
+                # while one that was never written would be missed.
+                _write_log(workdir / "train.csv", log)
+                manager.save(step + 1, args=ocp.args.StandardSave(state))
+                bar.set_postfix(loss=f"{log[-1][1]:.4f}")
+            if last:
+                break
+    bar.close()
     manager.wait_until_finished()
     manager.close()
     return state
+
+
+def newest(manager: Any, params: Any, recipe: Recipe) -> TrainState:
+    """Return the state of the newest checkpoint, or the one before the first step."""
+    state = init_state(params, recipe)
+    restored = checkpoint.restore(manager, state)
+    return state if restored is None else restored
+
+
+def done(workdir) -> int:
+    """Return the steps of the newest checkpoint in a workdir, 0 without one."""
+    folder = pathlib.Path(workdir) / "checkpoints"
+    names = folder.iterdir() if folder.is_dir() else ()
+    return max((int(p.name) for p in names if p.name.isdecimal()), default=0)
+
+
+def seconds_per_step(
+    params: Any, source: Source, loss: Loss, recipe: Recipe, *, count: int = 3
+) -> float:
+    """Time a training step, after one that compiles it; nothing is kept of them."""
+    state, step_of = init_state(params, recipe), _compiled(source, loss, recipe)
+    state, value = step_of(state, source.arrays)
+    value.block_until_ready()
+    start = time.perf_counter()
+    for _ in range(count):
+        state, value = step_of(state, source.arrays)
+    value.block_until_ready()
+    return (time.perf_counter() - start) / count
+
+
+def _compiled(source: Source, loss: Loss, recipe: Recipe) -> Callable:
+    def step_of(state, arrays):
+        return train_step(state, arrays, draw=source.draw, loss=loss, recipe=recipe)
+
+    return jax.jit(step_of, donate_argnums=0)
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Give a function that says whether Ctrl-C came; a second one interrupts at once.
+
+    A step gives its buffers away: one that is broken off leaves no state to save.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number, frame):
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _finite(loss, step: int) -> float:

@@ -1,5 +1,6 @@
 """Train a prior or a classifier from a config and export it: weights, record, card."""
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,13 @@ import jax
 import numpy as np
 
 from klip_jax import hub, training
-from klip_jax.checkpoint import check_finite, check_fit, load_weights, save_weights
+from klip_jax.checkpoint import (
+    check_finite,
+    check_fit,
+    load_weights,
+    save_weights,
+    training_checkpoints,
+)
 from klip_jax.config import build
 from klip_jax.data.augment import Augment, augmented
 from klip_jax.data.base import ImageSet, Source
@@ -29,6 +36,7 @@ from klip_jax.spelling import short
 
 FIELDS = "data", "augment", "net", "prior", "test", "licence", "init", "recipe"
 """The part `train` of a config; a classifier is what has no prior, `prior=None`."""
+_CHECKPOINT_SECONDS = 60.0
 
 
 class TrainJob(NamedTuple):
@@ -60,12 +68,13 @@ class TrainJob(NamedTuple):
         return self.trained.loss(params, examples, key, recipe=self.recipe)
 
 
-def prepare(settings: Mapping[str, Any], folder) -> TrainJob:
+def prepare(settings: Mapping[str, Any], folder, *, command: str = "") -> TrainJob:
     """Build and check a training, one step of which is traced; then claim the workdir.
 
     Args:
       settings: the resolved config; its part `train` says what to train on what.
       folder: the workdir; made if it is absent, and only if the training can begin.
+      command: the command line that asks for it, to be told in config.json.
 
     Raises:
       ValueError, OSError: one sentence on what is wrong and what to do.
@@ -109,14 +118,14 @@ def prepare(settings: Mapping[str, Any], folder) -> TrainJob:
         Path(folder), part, recipe, trained, source, plain, params, test, before
     )
     _check_step(job)
-    claim(folder, settings, contents)
+    claim(folder, settings, contents, {"command": command})
     if part["init"]:
         return job
     return job._replace(params=trained.init(jax.random.key(recipe.seed)))
 
 
 def train_weights(job: TrainJob, *, progress: bool = True) -> Path:
-    """Train to the end of the recipe and export; resumes where a killed run stopped.
+    """Train to the end of the recipe and export; resumes where it was stopped.
 
     In the workdir `checkpoints/` and `train.csv` grow, then `weights.safetensors`, its
     card `weights.md` and, of a prior, `samples.png` appear.
@@ -131,6 +140,7 @@ def train_weights(job: TrainJob, *, progress: bool = True) -> Path:
     Raises:
       FloatingPointError: if the loss stops being finite.
       ValueError: if another process trains in this workdir.
+      KeyboardInterrupt: after Ctrl-C, when the weights as they were are exported.
     """
     with alone(job.folder, "train"):
         state = steps.train(
@@ -141,22 +151,77 @@ def train_weights(job: TrainJob, *, progress: bool = True) -> Path:
             job.recipe,
             progress=progress,
         )
-        return export(job, state)
+        path = export(job, state, progress=progress)
+    if int(state.step) < job.recipe.steps:
+        raise KeyboardInterrupt(
+            f"stopped at step {int(state.step)}; its weights are {path}, and the same "
+            "command goes on where it was"
+        )
+    return path
 
 
-def export(job: TrainJob, state: training.TrainState) -> Path:
+def export_newest(job: TrainJob, *, progress: bool = True) -> Path:
+    """Export the weights of the newest checkpoint, also while another trains.
+
+    Raises:
+      ValueError: if there is no checkpoint.
+    """
+    if not steps.done(job.folder):
+        raise ValueError(f"{job.folder}: no checkpoint to export yet")
+    manager = training_checkpoints(job.folder / "checkpoints", keep=0)
+    state = steps.newest(manager, job.params, job.recipe)
+    manager.close()
+    return export(job, state, progress=progress)
+
+
+def lasting(job: TrainJob, minutes: float, each: float) -> TrainJob:
+    """Return the training with as many steps more as fit into some minutes.
+
+    The learning rate falls to zero at their end. Compiling and exporting come on top.
+
+    Args:
+      job: see `prepare`.
+      minutes: from now on.
+      each: seconds of a step.
+    """
+    count = steps.done(job.folder) + max(1, round(60 * minutes / each))
+    recipe = job.recipe._replace(
+        steps=count,
+        warmup=min(job.recipe.warmup, max(1, count // 10)),
+        checkpoint_every=max(1, min(round(_CHECKPOINT_SECONDS / each), count)),
+    )
+    part = {**job.part, "recipe": {**job.part["recipe"], **recipe._asdict()}}
+    return job._replace(recipe=recipe, part=part)
+
+
+def seconds_per_step(job: TrainJob) -> float:
+    """Time a training step of a job."""
+    return steps.seconds_per_step(job.params, job.source, job.loss, job.recipe)
+
+
+def export(
+    job: TrainJob, state: training.TrainState, *, progress: bool = False
+) -> Path:
     """Write weights.safetensors, their card weights.md and pictures of a state.
 
     The record holds the network, the recipe, the device, the trainings before, and of a
     prior its expected error per level, of a classifier how often it is right.
+
+    Args:
+      job: see `prepare`.
+      state: what is exported.
+      progress: print what is being done: it takes a minute or two.
     """
     part, test = job.part, job.test
+    say = functools.partial(print, flush=True) if progress else lambda words: None
+    say("  weights 1/3     draws of the training images")
     examined = job.trained.examined(job.source, job.plain)
     keys = jax.random.split(jax.random.key(1), len(test))
     drawn = jax.jit(jax.vmap(examined.draw, (None, 0)))(examined.arrays, keys)
     examples = {"train": jax.tree.map(np.asarray, drawn), "test": test.images}
     if job.trained.classes:
         examples["test"] = test.images, np.asarray(test.labels)
+    say("  weights 2/3     their errors on training and held-out images")
     record = {
         "net": part["net"],
         "image_shape": list(test.shape),
@@ -180,6 +245,7 @@ def export(job: TrainJob, state: training.TrainState) -> Path:
     save_weights(path, state.ema, record)
     text = job.trained.card(record, hub.sha256(path))
     write_atomically(path.with_suffix(".md"), text.encode())
+    say("  weights 3/3     samples of the prior") if part["prior"] else None
     for name, picture in job.trained.pictures(path).items():
         write_atomically(job.folder / name, picture)
     return path
