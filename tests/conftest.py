@@ -41,12 +41,12 @@ def x64():
         yield
 
 
-QUICK = jax.config.jax_disable_most_optimizations
+FAST = jax.config.values["jax_disable_most_optimizations"]
 
 
 def pytest_runtest_setup(item):
-    fast = QUICK and item.get_closest_marker("slow") is None
-    jax.config.update("jax_disable_most_optimizations", fast)
+    slow = item.get_closest_marker("slow")
+    jax.config.update("jax_disable_most_optimizations", FAST and not slow)
 
 
 @pytest.fixture(scope="module")
