@@ -9,7 +9,7 @@ import sys
 
 def check(name, value, target, tolerance, **more):
     """Check |value - target| <= tolerance."""
-    value, target = float(value), float(target)
+    value, target, tolerance = float(value), float(target), float(tolerance)
     ok = abs(value - target) <= tolerance
     return dict(
         name=name, value=value, target=target, tolerance=tolerance, ok=ok, **more
