@@ -55,8 +55,10 @@ def _question(metrics, question: str, good: list[str], open_: list[str]) -> None
             f"{name_of(best)} ({value})."
         )
     if kinds["unsettled"]:
-        named = _named(kinds["unsettled"])
-        open_.append(f"{question.capitalize()}: these images do not settle {named}.")
+        open_.append(
+            f"{question.capitalize()}: whether it is above "
+            f"{_named(kinds['unsettled'])}, these images do not settle."
+        )
     if kinds["above"]:
         open_.append(f"{question.capitalize()}: below {_named(kinds['above'])}.")
 
@@ -74,8 +76,9 @@ def _groups(metrics, question, good, open_):
 
 
 def _alarms(metrics, good, open_):
-    alarms = metrics["detectors"][metrics["main"]].get("alarms", {})
-    counts = next(iter(alarms.values()), {})
+    entry = metrics["detectors"][metrics["main"]]
+    counts = next(iter(entry.get("alarms", {}).values()), {})
+    holds = not any(law["warning"] for law in entry.get("laws", {}).values())
     if "ood" in counts:
         flagged, of = counts["ood"]
         kind = good if 2 * flagged >= of else open_
@@ -86,7 +89,7 @@ def _alarms(metrics, good, open_):
         )
     if "id" in counts:
         flagged, of = counts["id"]
-        kind = good if flagged <= 2 * ALARM * of else open_
+        kind = good if holds and flagged <= 2 * ALARM * of else open_
         kind.append(
             f"It flags {flagged} of {of} healthy images, where {ALARM * of:.1f} would "
             "be by chance."

@@ -66,7 +66,7 @@ def test_what_is_settled_is_good_what_is_not_is_open():
             "the closest of these is other 0 (0.62).",
         ],
         "open": [
-            "Detection: these images do not settle other 1.",
+            "Detection: whether it is above other 1, these images do not settle.",
             "Detection: below other 2.",
         ],
     }
