@@ -1,12 +1,14 @@
 """P-values of any score: what to expect when nothing is wrong.
 
 Raw KLIP is not an anomaly score: its mean over healthy images is the information
-I(x; y). So draw x from the model itself, measure it with the same operator and noise,
-and run the SAME detector: the law of the score gives a p-value. No data is needed, but
-the law is the MODEL's: with a wrong prior the false-alarm rate is wrong too (theory:
-34-87 % instead of 5 %), the ranking is not. Where healthy images are at hand, the
-split-conformal p-value stands beside it, whose false-alarm rate holds whatever the
-prior is.
+I(x; y). So run the SAME detector on images of which nothing is wrong, measured by the
+same operator and noise: the law of its score gives a p-value.
+
+Healthy images that the prior has not seen are the first law (split conformal): its
+false-alarm rate holds whatever prior and detector are, if those images and the one that
+is judged are exchangeable. Draws of the model are the second, which needs no data, but
+is the MODEL's: with a wrong prior the false-alarm rate is wrong too (theory: 34-87 %
+instead of 5 %), the ranking is not.
 
 A trained prior errs less on its own draws, as on the images it learned, than on others,
 and some scores are squares of such errors. Their law is multiplied by the ratio of the
@@ -142,14 +144,15 @@ def error_ratio(record: Mapping[str, Any], window: tuple[Scalar, Scalar]) -> flo
     """Return how much larger a prior's squared error is on images it has not seen.
 
     int E_test|x - D(x_s)|^2 / s^2 d ln s over int E_train|x - D(x_s)|^2 / s^2 d ln s,
-    from (lowest, highest) s of the window, log-linear between the recorded levels.
+    from (lowest, highest) s of the window, log-linear between the recorded levels. It
+    is never below 1: images that a prior has not seen are at best as easy.
 
     Args:
       record: of the weights; its "errors" hold "levels", "train" and "test" [K].
       window: of the detector, image units.
 
     Returns:
-      The ratio; 1 if the record does not tell both errors.
+      The ratio, >= 1; 1 if the record does not tell both errors.
 
     Raises:
       ValueError: if an error is not a positive number, or they are not one a level.
@@ -168,4 +171,4 @@ def error_ratio(record: Mapping[str, Any], window: tuple[Scalar, Scalar]) -> flo
         np.sum(np.exp(np.interp(levels, np.log(known), np.log(e)) - 2 * levels))
         for e in errors
     )
-    return float(test / train)
+    return max(1.0, float(test / train))

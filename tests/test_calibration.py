@@ -92,6 +92,8 @@ def test_the_error_ratio_is_of_the_window_alone():
     assert ratio({"errors": errors}, (0.01, 0.1)) == pytest.approx(first, rel=1e-2)
     assert ratio({"errors": errors}, (0.1, 1.0)) == pytest.approx(second, rel=1e-2)
     assert ratio({"errors": errors | {"test": errors["train"]}}, (0.02, 0.3)) == 1
+    easier = errors | {"test": [1e-4, 5e-3, 0.5]}  # by chance, or another set
+    assert ratio({"errors": easier}, (0.02, 0.3)) == 1
     assert ratio({}, (0.02, 0.3)) == ratio({"errors": None}, (0.02, 0.3)) == 1
     assert ratio({"errors": {"levels": levels, "errors": [1, 1, 1]}}, (0.1, 1)) == 1
     for wrong in ([1e-4, 0.0, 1.0], [1e-4, np.nan, 1.0], [1e-4, -1.0, 1.0]):
