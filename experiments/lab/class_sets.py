@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from klip_jax.data.base import ImageSet, in_memory, join
+from klip_jax.data.base import ImageSet, in_memory
+from klip_jax.data.base_join import join
 
 HELD = "held"
 """What the names of the images that are compared with begin with."""

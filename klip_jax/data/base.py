@@ -20,6 +20,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Int, Shaped
 
+from klip_jax.data.base_geometry import Fit, Place
+
 REGIONS = ("masks", "eligible", "body")
 _CHUNK = 64  # images in memory while a digest is made
 
@@ -54,6 +56,12 @@ class ImageSet:
       patients: N names; images of one patient are resampled together.
       labels: the class of each image, -1 where it is none of the classes of "id", as in
         every other group; None where nobody knows.
+      spacing: millimetres from pixel to pixel, down the rows and along them; None where
+        nobody knows or they differ.
+      fits: what was done to the size of each image, to bring its maps back; None where
+        images have the size of their files.
+      places: where on the disk each image lies; None where it was made or lies in an
+        array of many.
     """
 
     ids: tuple[str, ...]
@@ -63,6 +71,9 @@ class ImageSet:
     regions: tuple[str, ...] = ()
     patients: tuple[str, ...] | None = None
     labels: tuple[int, ...] | None = None
+    spacing: tuple[float, float] | None = None
+    fits: tuple[Fit, ...] | None = None
+    places: tuple[Place, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,6 +99,8 @@ class ImageSet:
             groups=pick(self.groups),
             patients=pick(self.patients),
             labels=pick(self.labels),
+            fits=pick(self.fits),
+            places=pick(self.places),
             reader=lambda some: self.reader(index[some]),
         )
 
@@ -222,50 +235,6 @@ def labelled_source(
         return arrays[0][index], arrays[1][index]
 
     return Source(draw, (jnp.asarray(images), jnp.asarray(classes)))
-
-
-def join(parts: Sequence[ImageSet]) -> ImageSet:
-    """Return the images of all `parts`, in order; they are of one size.
-
-    Where only some parts know a region, the images of the others have no anomaly
-    marked, are eligible everywhere and all body. Patients and labels are known where
-    all parts know them.
-
-    Raises:
-      ValueError: if there are none, or the sizes differ.
-    """
-    if not parts:
-        raise ValueError("data.groups is empty: name at least one group")
-    shapes = {part.shape: part.groups[0] for part in reversed(parts) if len(part)}
-    if len(shapes) > 1:
-        sizes = ", ".join(f"{shape} in {name!r}" for shape, name in shapes.items())
-        raise ValueError(f"the groups differ in size: {sizes}; give images of one size")
-    regions = tuple(r for r in REGIONS if any(r in part.regions for part in parts))
-    ends = np.cumsum([len(part) for part in parts])
-    owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-
-    def reader(index):
-        images = None
-        for k in np.unique(owner[index]):
-            here = np.flatnonzero(owner[index] == k)
-            some = parts[k].read(index[here] - (ends[k] - len(parts[k])))
-            if images is None:
-                n, shape = len(index), some.images.shape[1:]
-                images = Images(
-                    np.empty((n, *shape), np.float32),
-                    **{r: np.full((n, *shape[:2]), r != "masks") for r in regions},
-                )
-            for target, pixels in zip(images, some, strict=True):
-                if pixels is not None:
-                    target[here] = pixels
-        return parts[0].read(index) if images is None else images
-
-    def joined(field):
-        values = [getattr(part, field) for part in parts]
-        return None if None in values else sum(values, ())
-
-    ids, groups, patients, labels = map(joined, ("ids", "groups", "patients", "labels"))
-    return ImageSet(ids, groups, parts[0].shape, reader, regions, patients, labels)
 
 
 def count_of(per_group: int, available: int, where: str) -> int:

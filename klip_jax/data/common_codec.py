@@ -24,7 +24,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from klip_jax.data.base import Images, ImageSet, join
+from klip_jax.data.base import Images, ImageSet
+from klip_jax.data.base_join import join
 from klip_jax.data.base_npz import (
     array_shapes,
     labelled,

@@ -10,7 +10,8 @@ import pathlib
 
 import numpy as np
 
-from klip_jax.data.base import Images, ImageSet, count_of, data_root, join, natural
+from klip_jax.data.base import Images, ImageSet, count_of, data_root, natural
+from klip_jax.data.base_join import join
 from klip_jax.data.base_pillow import opened
 from klip_jax.data.transforms import Greys, mask_of
 

@@ -42,7 +42,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from klip_jax.data.base import Images, ImageSet, data_root, join
+from klip_jax.data.base import Images, ImageSet, data_root
+from klip_jax.data.base_join import join
 from klip_jax.data.base_npz import labelled, spaced
 from klip_jax.data.base_pillow import opened
 

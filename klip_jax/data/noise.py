@@ -24,7 +24,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 
-from klip_jax.data.base import Images, ImageSet, join
+from klip_jax.data.base import Images, ImageSet
+from klip_jax.data.base_join import join
 
 _BLUR, _KEPT, _EDGE = 1.5, 0.7, 0.75
 _SLOPE, _CONTRAST = 2.0, 0.2

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from klip_jax.data.base import REGIONS, Images, ImageSet, count_of, join
+from klip_jax.data.base import REGIONS, Images, ImageSet, count_of
+from klip_jax.data.base_join import join
 from klip_jax.data.base_npz import (
     array_shapes,
     labelled,

@@ -15,7 +15,8 @@ well, but has no names for the command line.
 from collections.abc import Mapping
 from typing import Any
 
-from klip_jax.data.base import ImageSet, join
+from klip_jax.data.base import ImageSet
+from klip_jax.data.base_join import join
 
 
 def load(*, data: Mapping[str, Any] | tuple[Any, ...]) -> ImageSet:

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from klip_jax.data.base import ImageSet, Source, in_memory, join
+from klip_jax.data.base import ImageSet, Source, in_memory
+from klip_jax.data.base_join import join
 from klip_jax.phantoms.anomalies import draw
 
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from klip_jax.data import npz
-from klip_jax.data.base import ImageSet, in_memory, join
+from klip_jax.data.base import ImageSet, in_memory
+from klip_jax.data.base_join import join
 from klip_jax.phantoms.base_simulated import DEFAULT, Kind, tissue
 from klip_jax.phantoms.blobs import grating, lesion
 from klip_jax.phantoms.lines import bad_views, stroke

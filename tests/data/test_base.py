@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from klip_jax.data.base import Images, ImageSet, count_of, in_memory, join, natural
+from klip_jax.data.base import Images, ImageSet, count_of, in_memory, natural
+from klip_jax.data.base_join import join
 
 RNG = np.random.default_rng(0)
 PIXELS = np.float32(RNG.uniform(size=(5, 4, 3, 1)))

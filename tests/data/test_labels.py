@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from klip_jax.data import npz
-from klip_jax.data.base import in_memory, join, labelled_source
+from klip_jax.data.base import in_memory, labelled_source
+from klip_jax.data.base_join import join
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
 RNG = np.random.default_rng(0)
