@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from klip_jax.calibration import LAWS
+from klip_jax.data.base import ImageSet
+from klip_jax.data.base_geometry import Fit
 from klip_jax.report import pixels, text
 from klip_jax.report.p_values import BADGES, Judged
 from klip_jax.report.pictures import SMALL, Shown
@@ -20,7 +22,7 @@ def cards(
     judged: Judged,
     shown: dict[int, Shown],
     anchors: dict[int, str],
-    spacing: tuple[float, float] | None = None,
+    images: ImageSet | None = None,
 ) -> list[dict[str, Any]]:
     """Return the fields of the cards, in the order of `shown`.
 
@@ -28,28 +30,53 @@ def cards(
       table, judged: of the run.
       shown: arrays by row of the table.
       anchors: names of the places on the page, by row.
-      spacing: mm a pixel, down and across, where it is known.
+      images: the data, which may know millimetres and the size of the input.
     """
     scales = _scales(list(shown.values()))
+    spacing = None if images is None else images.spacing
+    fits = None if images is None else images.fits
     return [
-        {"anchor": anchors[i], "peak_text": peak_text(each.peak, spacing)}
+        {
+            "anchor": anchors[i],
+            "peak_text": peak_text(
+                each.peak, spacing, None if fits is None else fits[table.index[i]]
+            ),
+        }
         | _numbers(table, judged, i)
         | _pictures(each, {n: s[place] for n, s in scales.items()}, table.main)
         for place, (i, each) in enumerate(shown.items())
     ]
 
 
-def peak_text(peak: tuple[int, int] | None, spacing: tuple[float, float] | None) -> str:
+def peak_text(
+    peak: tuple[int, int] | None,
+    spacing: tuple[float, float] | None,
+    fit: Fit | None = None,
+) -> str:
     """Return "row 37, column 20 (18.8 mm down, 10.2 mm across)", "" without a peak.
 
-    Millimetres are those of the centre of the pixel from the upper left corner.
+    Args:
+      peak: (row, column) of the image, from 0.
+      spacing: mm from pixel to pixel of the image, down and across.
+      fit: of the input to the image; then it is the input's pixel that is told.
+
+    Returns:
+      A phrase; millimetres are those of the pixel's middle from the upper left corner.
     """
     if peak is None:
         return ""
-    said = f"row {peak[0]}, column {peak[1]}"
+    place: tuple[float, ...] = peak
+    said, of = "row {:.0f}, column {:.0f}", ""
+    if fit is not None:
+        place, of = fit.pixel(*peak), " of the input"
+        if spacing is not None:
+            sides = zip(spacing, fit.resized, fit.box[2:], strict=True)
+            down, across = (mm * new / old for mm, new, old in sides)
+            spacing = down, across
+    said = said.format(*place) + of
     if spacing is None:
         return said
-    down, across = ((p + 0.5) * s for p, s in zip(peak, spacing, strict=True))
+    down, across = ((p + 0.5) * mm for p, mm in zip(place, spacing, strict=True))
     return f"{said} ({down:.1f} mm down, {across:.1f} mm across)"
 
 

@@ -110,7 +110,7 @@ def write_report(
         "about": _about(table),
         "main_has_map": table.main in table.with_map(),
         "any_outline": any(each.outline for each in shown.values()),
-        "cards": cards.cards(table, judged, shown, anchors, _spacing(images)),
+        "cards": cards.cards(table, judged, shown, anchors, images),
         "counts": {k: int(v) for k, v in counts.items()} | {"misfit": misfits},
         "shown": _choice(table, len(kept), order),
         "unit": table.detectors[table.main]["unit"],
@@ -171,10 +171,6 @@ def _data(store, table) -> tuple[ImageSet | None, str]:
     except (ValueError, OSError) as error:
         return None, f"the data cannot be read ({spelling.short(str(error))})"
     return images, ""
-
-
-def _spacing(images: ImageSet | None) -> tuple[float, float] | None:
-    return getattr(images, "spacing", None)
 
 
 def _chosen(table, by_p, failed) -> set[int]:

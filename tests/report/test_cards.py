@@ -1,7 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from fake_results import DETECTORS, fake_image, fake_set, write
 
+from klip_jax.data.base_geometry import Fit
 from klip_jax.report import cards, p_values, pictures, settings
 from klip_jax.report.table import read_table
 
@@ -37,7 +40,8 @@ def test_a_card_says_where_the_peak_is(tmp_path):
     }
     judged = p_values.judge(table, {})
     anchors = {i: f"image-{i}" for i in shown}
-    made = cards.cards(table, judged, shown, anchors, (2.0, 0.5))
+    data = dataclasses.replace(data, spacing=(2.0, 0.5))
+    made = cards.cards(table, judged, shown, anchors, data)
     assert [card["anchor"] for card in made] == ["image-2", "image-0"]
     card = made[1]
     assert card["peak_text"] == "row 20, column 9 (41.0 mm down, 4.8 mm across)"
@@ -49,6 +53,16 @@ def test_a_card_says_where_the_peak_is(tmp_path):
     for card in made:
         own, shared = card["map"]["limits"][1], float(card["map"]["shared"][1])
         assert float(card["map"]["ratio"]) == pytest.approx(own / shared, rel=0.05)
+
+
+def test_the_peak_is_told_in_the_pixels_of_the_input():
+    # 10 rows and 20 columns cut out of 30 x 40, half as large, in a frame of 8 x 12.
+    fit = Fit((30, 40), (4, 6, 10, 20), (5, 10), (1, 2), (8, 12))
+    said = cards.peak_text((3, 4), (2.0, 3.0), fit)
+    # Image row 3 is row 2 of what was resized: the middle of rows 4 and 5 of the cut.
+    assert fit.pixel(3, 4) == (8.5, 10.5)
+    assert said == "row 8, column 10 of the input (9.0 mm down, 16.5 mm across)"
+    assert cards.peak_text((3, 4), None, fit) == "row 8, column 10 of the input"
 
 
 def test_the_peak_without_millimetres():
