@@ -94,8 +94,8 @@ def alarms(metrics: dict[str, Any]) -> list[str]:
         said.append(
             f"At p <= {ALARM} by {LAWS[law]} {main} flags {' and '.join(parts)}."
         )
-        if (found := entry.get("laws", {}).get(KEYS[law], {})).get("warning"):
-            said.append(found["sentence"])
+        if (own := entry.get("laws", {}).get(KEYS[law], {})).get("warning"):
+            said.append(own["sentence"])
     return said
 
 
