@@ -11,7 +11,7 @@ import klip_jax
 ROOT = Path(klip_jax.__file__).parent
 # A module imports from the lines above its own, never from its own line.
 LAYERS = """
-types files struct recipe spelling
+types files struct recipe spelling progress
 sde filters blocks parallel resize rooms signatures keys process
 operators nets classifiers data metrics bootstrap checkpoint result
 distances pixels localization
@@ -20,7 +20,7 @@ guidance
 samplers kl
 sample
 posterior
-release calibration prior_predictive reference_law
+release calibration prior_predictive reference_law twisted
 detectors
 detect config training error_table assets
 records

@@ -16,6 +16,7 @@ Ctrl-C.
 """
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -84,7 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def script() -> None:
     """Run the console command."""
     sys.excepthook = process.short_interrupt
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BrokenPipeError:
+        # Of `klip list operators | head`: nobody reads on. Nor is there a last flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def _parse(arguments) -> tuple[argparse.Namespace, dict[str, str]]:

@@ -12,6 +12,7 @@ knows patients an image is one of its own.
 """
 
 import hashlib
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ _LARGEST = 2.0**64
 
 def load(
     *,
-    data: ImageSet,
+    data: Any,
     share: tuple[float, float] = (0.0, 0.9),
     groups: tuple[str, ...] = (),
     most: int = 0,

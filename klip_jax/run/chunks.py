@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
+from klip_jax import progress
 from klip_jax.run.inputs import Inputs
 from klip_jax.run.lease import lease
 from klip_jax.run.look import Viewer, Views, network_calls
@@ -61,14 +61,14 @@ def images_done(store: Store, total: int) -> int:
 def fill(store: Store, inputs: Inputs, viewer: Viewer, context: Context) -> None:
     """Look at every chunk that is not done, until all are, by us or by others."""
     total = len(inputs)
-    bar = tqdm(
+    shown = progress.bar(
         total=total,
         initial=images_done(store, total),
         unit="image",
         desc=context.progress,
         disable=not context.progress or not missing(store, total),
     )
-    with bar:
+    with shown:
         while todo := missing(store, total):
             worked = False
             for chunk in todo:
@@ -77,15 +77,15 @@ def fill(store: Store, inputs: Inputs, viewer: Viewer, context: Context) -> None
                 with lease(store.folder, f"chunk-{chunk:05d}", context.minutes) as mine:
                     # Between the two questions another may have finished it.
                     if mine and not store.is_done(chunk):
-                        _one(store, chunk, inputs, viewer, context, bar)
+                        _one(store, chunk, inputs, viewer, context, shown)
                         worked = True
             if not worked:
                 time.sleep(WAIT)
-                bar.n = images_done(store, total)
-                bar.refresh()
+                shown.n = images_done(store, total)
+                shown.refresh()
 
 
-def _one(store, chunk, inputs, viewer, context, bar):
+def _one(store, chunk, inputs, viewer, context, shown):
     first, total = chunk * store.chunk_size, len(inputs)
     index = np.arange(first, min(first + store.chunk_size, total))
     at_once = context.at_once * jax.device_count()
@@ -96,7 +96,7 @@ def _one(store, chunk, inputs, viewer, context, bar):
         filled = np.append(some, np.repeat(some[-1:], at_once - len(some)))
         views = viewer(inputs.read(filled), context.detectors, context.judged)
         parts.append(_cut(views, len(some)))
-        bar.update(len(some))
+        shown.update(len(some))
     columns = [
         _rows(
             inputs, index, parts, name, network_calls(viewer.scene, detector), context

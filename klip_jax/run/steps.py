@@ -16,11 +16,11 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from tqdm import tqdm
 
 from klip_jax import checkpoint
 from klip_jax.data.base import Source
 from klip_jax.files import write_atomically
+from klip_jax.progress import bar
 from klip_jax.recipe import Recipe
 from klip_jax.training import Loss, TrainState, init_state, train_step
 
@@ -59,7 +59,7 @@ def train(
     log = _read_log(workdir / "train.csv", first)
     step_of = _compiled(source, loss, recipe)
     losses, pending = [], None
-    bar = tqdm(
+    progress_bar = bar(
         range(first, recipe.steps),
         initial=min(first, recipe.steps),
         total=recipe.steps,
@@ -68,7 +68,7 @@ def train(
         disable=not progress,
     )
     with _asked_to_stop() as stopped:
-        for step in bar:
+        for step in progress_bar:
             state, value = step_of(state, source.arrays)
             # That of the step before: a device that waits to be asked stands still.
             if pending is not None:
@@ -84,10 +84,10 @@ def train(
                 # while one that was never written would be missed.
                 _write_log(workdir / "train.csv", log)
                 manager.save(step + 1, args=ocp.args.StandardSave(state))
-                bar.set_postfix(loss=f"{log[-1][1]:.4f}")
+                progress_bar.set_postfix(loss=f"{log[-1][1]:.4f}")
             if last:
                 break
-    bar.close()
+    progress_bar.close()
     manager.wait_until_finished()
     manager.close()
     return state

@@ -1,6 +1,8 @@
 """From a config to released weights."""
 
 import json
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,9 @@ from PIL import Image
 from klip_jax import hub, training
 from klip_jax.checkpoint import load_weights
 from klip_jax.config import build
+from klip_jax.data.base import Source
 from klip_jax.priors.edm import EDM
+from klip_jax.recipe import Recipe
 from klip_jax.run import steps, train, trained_prior, training_images
 from klip_jax.run.lease import alone
 
@@ -153,10 +157,74 @@ def test_a_workdir_of_another_training_is_kept(trained, files):
     job, path, _ = trained
     before = path.read_bytes()
     start = str(files / "weights.safetensors")
-    settings = tiny.settings(files, train__init=start, train__recipe__steps=7)
-    with pytest.raises(ValueError, match=r"train.recipe.steps was 6, is now 7"):
+    settings = tiny.settings(files, train__init=start, train__recipe__batch=7)
+    with pytest.raises(ValueError, match=r"train.recipe.batch was 8, is now 7"):
         train.prepare(settings, job.folder)
     assert path.read_bytes() == before
+
+
+def test_a_training_may_go_on_for_longer(trained, files):
+    """Steps and checkpoints are no part of what a workdir is bound to."""
+    job, _, state = trained
+    start = str(files / "weights.safetensors")
+    settings = tiny.settings(files, train__init=start, train__recipe__steps=9)
+    settings["train"]["recipe"]["checkpoint_every"] = 5
+    again = train.prepare(settings, job.folder)
+    assert again.recipe.steps == 9 and steps.done(job.folder) == int(state.step) == 6
+    longer = train.lasting(again, minutes=1.0, each=6.0)
+    assert longer.recipe.steps == 6 + 10 and longer.recipe.warmup == 1
+    assert longer.part["recipe"]["steps"] == 16  # what the record will say
+    assert longer.recipe.checkpoint_every == 10  # one a minute
+
+
+def test_ctrl_c_ends_after_a_step_with_a_checkpoint(tmp_path):
+    params, pulled = {"a": jnp.ones(3)}, []
+
+    def loss(params, examples, key):
+        def pull(step):
+            pulled.append(int(step))
+            if len(pulled) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        jax.debug.callback(pull, examples[0].astype(int), ordered=True)
+        return jnp.square(params["a"] - 2).sum(), {}
+
+    source = Source(lambda arrays, key: jnp.float32(1), ())
+    recipe = Recipe(steps=50, batch=2, warmup=1, checkpoint_every=100)
+    before = signal.getsignal(signal.SIGINT)
+    state = steps.train(tmp_path, params, source, loss, recipe, progress=False)
+    stopped = int(state.step)
+    assert 3 <= stopped < 50 and steps.done(tmp_path) == stopped
+    assert signal.getsignal(signal.SIGINT) is before
+    # It goes on from there, to a step of another number too.
+    recipe = recipe._replace(steps=stopped + 2)
+    state = steps.train(tmp_path, params, source, loss, recipe, progress=False)
+    assert int(state.step) == stopped + 2
+    lines = (tmp_path / "train.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == [
+        str(stopped),
+        str(stopped + 2),
+    ]
+
+
+def test_a_training_that_was_stopped_leaves_weights(trained, monkeypatch):
+    job, path, state = trained
+    monkeypatch.setattr(steps, "train", lambda *args, **settings: state)
+    monkeypatch.setattr(train, "export", lambda job, state, progress: path)
+    longer = job._replace(recipe=job.recipe._replace(steps=60))
+    with pytest.raises(KeyboardInterrupt, match=r"stopped at step 6; its weights are"):
+        train.train_weights(longer, progress=False)
+
+
+def test_weights_of_the_newest_checkpoint(trained, monkeypatch, tmp_path):
+    job, path, _ = trained
+    exported = []
+    monkeypatch.setattr(
+        train, "export", lambda job, state, progress: exported.append(state) or path
+    )
+    assert train.export_newest(job) == path and int(exported[0].step) == 6
+    with pytest.raises(ValueError, match="no checkpoint to export yet"):
+        train.export_newest(job._replace(folder=tmp_path))
 
 
 def test_phantoms_are_a_source():
