@@ -145,17 +145,18 @@ def integrand(bed, guidance, sigma):
     return scaled(posterior.mean) ** 2, spread
 
 
-def propagate(sampler, bed, guidance, sigmas):
+def propagate(sampler, bed, guidance, sigmas, count=None):
     """Return the law of a sampler's output and the expected path KL [d], exactly.
 
     The sampler must add sqrt(noise_var) * normal(key) in each step, and the chain
-    starts from N(0, sigmas[0]^2 I).
+    starts from N(0, sigmas[0]^2 I). It takes the first `count` steps, all by default:
+    chains of any length share a program.
     """
     key, d = jax.random.key(0), bed.matrix.shape[1]
     given = bed.prior, guidance, bed.scan
 
-    def step(carry, levels):
-        law, kl = carry
+    def step(i, carry):
+        (law, kl), levels = carry, (sigmas[i], sigmas[i + 1])
 
         def mean(x):
             x = x.reshape(bed.shape)
@@ -169,11 +170,11 @@ def propagate(sampler, bed, guidance, sigmas):
         noisy = noise_var > 0
         kl += jnp.where(noisy, energy / (2 * jnp.where(noisy, noise_var, 1)), 0)
         covariance = push @ law[1] @ push.T + noise_var * jnp.eye(d)
-        return ((centre, covariance), kl), None
+        return (centre, covariance), kl
 
-    start = (jnp.zeros(d), sigmas[0] ** 2 * jnp.eye(d))
-    levels = (sigmas[:-1], sigmas[1:])
-    ((mean, covariance), kl), _ = jax.lax.scan(step, (start, jnp.zeros(d)), levels)
+    start = (jnp.zeros(d), sigmas[0] ** 2 * jnp.eye(d)), jnp.zeros(d)
+    count = len(sigmas) - 1 if count is None else count
+    (mean, covariance), kl = jax.lax.fori_loop(0, count, step, start)
     return Gaussian.from_covariance(mean.reshape(bed.shape), covariance), kl
 
 

@@ -29,16 +29,19 @@ class Law(NamedTuple):
     path_kl: jax.Array
 
 
-def law(sampler, bed, guidance, sigmas, scan=None):
+def law(sampler, bed, guidance, sigmas, scan=None, count=None):
     """Propagate mean and covariance through steps affine in state and noise.
 
     Unlike `beds.propagate` it lets a step use any number of draws, in any way: keys are
     stand-ins for rows of a table of noise, and the step is differentiated by the table.
-    `scan` may tell the sampler another operator or noise than the bed's.
+    `scan` may tell the sampler another operator or noise than the bed's. Only the first
+    `count` steps are taken if it is given: chains of any length share a program.
     """
     d, measured = bed.matrix.shape[1], (guidance, scan or bed.scan)
 
-    def step(carry, levels):
+    def step(i, carry):
+        levels = sigmas[i], sigmas[i + 1]
+
         def move(x, table):
             def normal(key, shape, dtype):
                 row = table.at[slot(key)].get(mode="fill", fill_value=jnp.nan)
@@ -63,10 +66,11 @@ def law(sampler, bed, guidance, sigmas, scan=None):
         noisy = noise_var > 0
         nats = jnp.where(noisy, energy / (2 * jnp.where(noisy, noise_var, 1)), 0)
         covariance = push[0] @ carry.covariance @ push[0].T + noise[0] @ noise[0].T
-        return Law(centre, covariance, carry.path_kl + nats), None
+        return Law(centre, covariance, carry.path_kl + nats)
 
     start = Law(jnp.zeros(d), sigmas[0] ** 2 * jnp.eye(d), jnp.zeros(d))
-    return jax.lax.scan(step, start, (sigmas[:-1], sigmas[1:]))[0]
+    count = len(sigmas) - 1 if count is None else count
+    return jax.lax.fori_loop(0, count, step, start)
 
 
 def stand_in(row):

@@ -23,14 +23,18 @@ pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
 KEY, SIGMA, NEXT = jax.random.key(0), np.float64(0.6), np.float64(0.4)
 
 
+def step(sampler, *given, key=KEY):
+    return jax.jit(type(sampler).step)(sampler, key, *given)
+
+
 def test_predictor_corrector_is_langevin_and_then_ancestral():
     bed = beds.g16()
     x, given = bed.prior.mean + 1, (bed.prior, bed.exact(), bed.scan)
     both = PredictorCorrector(0.3, steps=2)
-    found, info = both.step(KEY, x, *given, SIGMA, NEXT)
+    found, info = step(both, x, *given, SIGMA, NEXT)
     first, second = jax.random.split(KEY)
-    x, one = Langevin(0.3, steps=2).step(first, x, *given, SIGMA, SIGMA)
-    x, two = Ancestral().step(second, x, *given, SIGMA, NEXT)
+    x, one = step(Langevin(0.3, steps=2), x, *given, SIGMA, SIGMA, key=first)
+    x, two = step(Ancestral(), x, *given, SIGMA, NEXT, key=second)
     np.testing.assert_allclose(found, x, atol=1e-12)
     np.testing.assert_allclose(info.shift, one.shift + two.shift, atol=1e-12)
     assert info.noise_var == 0
@@ -39,7 +43,7 @@ def test_predictor_corrector_is_langevin_and_then_ancestral():
 def test_the_last_langevin_step_returns_the_posterior_mean():
     bed = beds.g16()
     x, given = bed.prior.mean + 1, (bed.prior, bed.exact(), bed.scan)
-    found, info = Langevin().step(KEY, x, *given, SIGMA, jnp.float64(0))
+    found, info = step(Langevin(), x, *given, SIGMA, jnp.float64(0))
     np.testing.assert_allclose(found, bed.posterior(x, SIGMA), atol=1e-10)
     assert info.noise_var == 0
 
@@ -47,15 +51,15 @@ def test_the_last_langevin_step_returns_the_posterior_mean():
 def test_null_space_gives_each_direction_the_noise_of_its_level():
     # Own noise and that of y, which enters through dx'/dy: w^2 I for any operator.
     bed = beds.white()
-    step, d = NullSpace().step, 8
+    d = 8
 
     def of(x, y, key=KEY):
         given = bed.prior, NoGuidance(), bed.scan._replace(y=y)
-        return step(key, x, *given, SIGMA, NEXT)[0].ravel()
+        return NullSpace().step(key, x, *given, SIGMA, NEXT)[0].ravel()
 
     n, x = 20_000, bed.prior.mean
     draws = jax.jit(jax.vmap(lambda key: of(x, bed.y, key)))(jax.random.split(KEY, n))
-    by_y = jax.jacfwd(of, 1)(x, bed.y)
+    by_y = jax.jit(jax.jacfwd(of, 1))(x, bed.y)
     found = np.cov(draws.T) + bed.noise_std**2 * by_y @ by_y.T
     w2 = float(NEXT**2 / SIGMA**2 * (SIGMA**2 - NEXT**2))
     np.testing.assert_allclose(found, w2 * np.eye(d), atol=4.5 * w2 * (2 / n) ** 0.5)
@@ -72,10 +76,9 @@ def test_null_space_without_noise_takes_what_is_seen_from_y():
         return x.ravel(), info.shift.ravel()
 
     keep = (NEXT / SIGMA) ** 2
-    (by_y, shift_by_y), (by_x, _) = (
-        jax.jacfwd(mean, 1)(x, bed.y),
-        jax.jacfwd(mean)(x, bed.y),
-    )
+    (by_x, _), (by_y, shift_by_y) = jax.jit(
+        lambda x, y: (jax.jacfwd(mean)(x, y), jax.jacfwd(mean, 1)(x, y))
+    )(x, bed.y)
     a = bed.matrix
     np.testing.assert_allclose(a @ by_y, (1 - keep) * np.eye(5), atol=1e-5)
     np.testing.assert_allclose(by_y, shift_by_y, atol=1e-9)
@@ -88,8 +91,9 @@ def test_proximal_estimate_minimises_both_misfits():
     bed, weight = beds.g16(), 2.0
     x = bed.prior.mean + 1
     given = bed.prior, NoGuidance(), bed.scan
-    found, info = Proximal(weight).step(KEY, x, *given, SIGMA, 0.0)
+    found, info = step(Proximal(weight), x, *given, SIGMA, 0.0)
 
+    @jax.jit
     def misfit(x):
         fit = jnp.sum(residual(bed.scan, x) ** 2) / bed.noise_std**2
         return fit + weight * jnp.sum((x - info.x0) ** 2) / SIGMA**2
@@ -97,7 +101,7 @@ def test_proximal_estimate_minimises_both_misfits():
     assert jnp.abs(jax.grad(misfit)(found)).max() < 1e-8 * misfit(x)
     # All of the noise anew: around the same estimate, with variance s'^2.
     z = jax.random.normal(KEY, x.shape)
-    renewed, info = Proximal(weight, 1.0).step(KEY, x, *given, SIGMA, NEXT)
+    renewed, info = step(Proximal(weight, 1.0), x, *given, SIGMA, NEXT)
     np.testing.assert_allclose(renewed, found + NEXT * z, atol=1e-9)
     np.testing.assert_allclose(info.noise_var, NEXT**2)
 
@@ -110,12 +114,13 @@ def test_projection_blends_what_is_seen_and_keeps_the_rest(operator, coefficient
     x = jax.random.normal(key_x, operator.in_shape)
     y = jax.random.normal(key_y, operator.out_shape)
     given = prior(lambda x, sigma: x), NoGuidance(), Scan(operator, y, 1e-6)
-    found, info = Projection(coefficient).step(KEY, x, *given, SIGMA, 0.0)
+    found, info = step(Projection(coefficient), x, *given, SIGMA, 0.0)
     z = jax.random.normal(jax.random.split(KEY)[0], x.shape)
     noised = y + SIGMA * operator(z)
     blend = (1 - coefficient) * operator(x) + coefficient * noised
     np.testing.assert_allclose(operator(found), blend, atol=1e-9)
 
+    @jax.jit
     def unseen(x):
         return x - operator.adjoint(operator(x))
 
@@ -128,7 +133,7 @@ def test_projection_does_not_fit_noise():
     # Far below the noise of y nothing moves.
     bed = beds.g16()
     given = bed.prior, NoGuidance(), bed.scan
-    _, info = Projection().step(KEY, bed.prior.mean + 1, *given, 1e-4, 0.5e-4)
+    _, info = step(Projection(), bed.prior.mean + 1, *given, 1e-4, 0.5e-4)
     assert jnp.abs(info.shift).max() < 1e-5
 
 

@@ -46,7 +46,14 @@ def distance(law, target):
 
 @pytest.fixture(scope="module")
 def propagate():
-    return jax.jit(beds.propagate)
+    """Propagate through any levels: chains of all lengths share a program."""
+    compiled = jax.jit(beds.propagate)
+
+    def of(sampler, bed, guidance, sigmas):
+        padded = jnp.pad(sigmas, (0, 801 - len(sigmas)), mode="edge")
+        return compiled(sampler, bed, guidance, padded, len(sigmas) - 1)
+
+    return of
 
 
 @pytest.mark.parametrize("measured", [True, False], ids=["posterior", "prior"])
@@ -124,21 +131,21 @@ def test_path_kl_bounds_the_kl_of_the_outputs(guided, path, output, propagate):
     np.testing.assert_allclose([nats.sum(), bounded], [path, output], atol=0.006)
 
 
+@jax.jit
+def run(sampler, bed, sigmas, keys):
+    given = dict(guidance=bed.exact(), scan=bed.scan, reducer=path_kl())
+
+    def one(key):
+        return sample(key, sampler, bed.prior, sigmas, bed.shape, **given)
+
+    return jax.vmap(one)(keys)
+
+
 def test_chains_have_the_propagated_law(sampler, propagate):
     # What `propagate` computes is what `sample` draws.
     bed, n, sigmas = beds.g16(), 4096, levels(20)
     law, nats = propagate(sampler, bed, bed.exact(), sigmas)
-
-    @jax.jit
-    def run(bed, keys):
-        given = dict(guidance=bed.exact(), scan=bed.scan, reducer=path_kl())
-
-        def one(key):
-            return sample(key, sampler, bed.prior, sigmas, bed.shape, **given)
-
-        return jax.vmap(one)(keys)
-
-    chains = run(bed, jax.random.split(jax.random.key(0), n))
+    chains = run(sampler, bed, sigmas, jax.random.split(jax.random.key(0), n))
     centred = chains.x.reshape(n, -1) - law.mean.ravel()
     covariance, spread = law.covariance, jnp.diag(law.covariance)
     assert jnp.all(jnp.abs(centred.mean(0)) <= 4.5 * jnp.sqrt(spread / n))
