@@ -150,6 +150,7 @@ def _parser(arguments) -> _Parser:
         own.add_argument("--masks", help="where they are odd, files of the same names")
         own.add_argument("--measurements", help="file with an array y")
         own.add_argument("--reader", help="of the images; klip list readers")
+        _add_fit(own)
         own.add_argument("--healthy", help="images for conformal p-values")
         own.add_argument("--prior", help="weights, a name or a file; klip list weights")
         own.add_argument("--scan", help="which one, of a prior calibrated for several")
@@ -166,6 +167,7 @@ def _parser(arguments) -> _Parser:
     train.add_argument("--masks", help="images with a mask are left out")
     train.add_argument("--test", help="held-out images, instead of a tenth of them")
     train.add_argument("--reader", help="of the images; klip list readers")
+    _add_fit(train)
     train.add_argument("--minutes", type=float, help="how long; default 5000 steps")
     train.add_argument("--init", help="weights to start from, a name or a file")
     train.add_argument("--licence", help="of the images, for the card of the weights")
@@ -188,6 +190,13 @@ def _add_out(parser) -> None:
     parser.add_argument(
         "--workdir", "--out", help="where results go; default runs/<name of the data>"
     )
+
+
+def _add_fit(parser) -> None:
+    parser.add_argument("--crop", help="middle of each image, pixels, 160,128")
+    parser.add_argument("--resize", help="the long side, 64, or both, 64,48")
+    parser.add_argument("--pad", help="to a size, 64,64, or to multiples of one, 8")
+    parser.add_argument("--channels", type=int, help="1 makes grey of RGB, 3 RGB of it")
 
 
 def _settings_in_words(arguments) -> str:

@@ -27,12 +27,16 @@ def placed(settings: dict[str, Any], more: Mapping[str, str]) -> dict[str, Any]:
       ValueError: if there is no such setting, or several.
     """
     train = settings["train"]
-    scan, data = settings["scan"], train["data"]["data"] if train else settings["data"]
+    scan, data = settings["scan"], settings["data"]
     places: dict[tuple[str, ...], list[str]] = {}
     if scan is not None:
         known = _parameters("operators", scan["operator"]["name"])
         places["scan", "operator"] = known[1:]  # the first is the image's shape
-    reader = ("train", "data", "data") if train else ("data",)
+    reader: tuple[str, ...] = ("data",)
+    if train:
+        reader, data = ("train", "data", "data"), train["data"]["data"]
+    if data.get("name") == "fit.load":  # around the reader itself
+        reader, data = (*reader, "data"), data["data"]
     if "name" in data:
         places[reader] = _parameters("data", data["name"])
     if train:
@@ -113,9 +117,10 @@ def _spell_like_defaults(operator: dict[str, Any]) -> None:
 
 def _share_reader(train) -> None:
     """Let the held-out images be read as those to train on, where they are one set."""
-    own, held = train["data"]["data"], train["test"]["data"]
-    place = ("file", "folder", "path")
-    if all(own.get(name) == held.get(name) for name in ("name", *place)):
+    own, held = (train[part]["data"] for part in ("data", "test"))
+    one, other = (reader.get("data", reader) for reader in (own, held))
+    place = ("name", "file", "folder", "path")
+    if all(one.get(name) == other.get(name) for name in place):
         train["test"]["data"] = dict(own)
 
 

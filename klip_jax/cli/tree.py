@@ -23,6 +23,8 @@ _CALIBRATION: dict[str, Any] = dict(
 )
 _RUN = dict(images_at_once=1, chunk=16, lease_minutes=10.0)
 _NET = dict(name="unet.UNet", channels=(48, 64, 128), norm_over="image")
+FITS = "crop", "resize", "pad"
+"""Settings of `data.fit`, which makes images the size of the prior."""
 _STEPS = 5000
 _HELD_OUT = 0.9
 """Patients up to this share are trained on, the others are not."""
@@ -111,7 +113,8 @@ def training(asked: Mapping[str, Any], more: Mapping[str, str]) -> dict[str, Any
     }
     if asked.get("test"):
         train["data"] = _part(own, (0.0, 1.0), asked)
-        train["test"] = _part(reader_of(asked["test"]), (0.0, 1.0), asked, most=_MOST)
+        held_out = _reader(asked, asked["test"])
+        train["test"] = _part(held_out, (0.0, 1.0), asked, most=_MOST)
     if train["init"]:
         _, record = hub.load(train["init"])
         train |= {name: record[name] for name in ("net", "prior")}
@@ -146,6 +149,25 @@ def _data(asked) -> dict[str, Any]:
 
 
 def _reader(asked, path: str) -> dict[str, Any]:
+    """Return the settings of the reader of a path, and of what fits its images."""
+    fit: dict[str, Any] = {n: _sizes(asked[n]) for n in FITS if asked.get(n)}
+    if asked.get("channels"):
+        fit["channels"] = asked["channels"]
+    reader = _plain_reader(asked, path)
+    return {"name": "fit.load", "data": reader, **fit} if fit else reader
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """Return the whole numbers of "64,48"."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"command line: {text!r}: give whole numbers of pixels, 64 or 64,48"
+        ) from None
+
+
+def _plain_reader(asked, path: str) -> dict[str, Any]:
     if not asked.get("reader"):
         return reader_of(path, asked.get("masks") or "")
     reader, place = resolve("data", asked["reader"]), str(Path(path).absolute())

@@ -48,7 +48,8 @@ def read_inputs(settings, sets, scene, shape) -> tuple[Inputs, Inputs | None, di
         if tuple(images.shape) != shape:
             raise ValueError(
                 f"{where}: the images are {tuple(images.shape)}, the prior is for "
-                f"{shape}; give fitting data or --config.prior.weights"
+                f"{shape}; fit them by data.fit (klip detect --resize, --pad, "
+                "--channels), or give another prior"
             )
         sets[where] = inputs_of.checked(images, where)
         digests[where] = sets[where].digest()

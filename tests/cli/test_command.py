@@ -98,6 +98,23 @@ def test_settings_of_operator_and_reader_by_name(pictures):
     assert own["calibration"]["draws"] == 9 and own["seed"] == 3
 
 
+def test_images_of_another_size(pictures):
+    words = f"--images={pictures}", "--resize=20", "--pad=24,32", "--channels=3"
+    data = asked("detect", *words, "--prior=phantom_ct", "--scale=250")["data"]
+    assert config.build("data", {k: v for k, v in data.items() if v}).shape == (
+        24,
+        32,
+        3,
+    )
+    assert data["data"]["scale"] == 250
+    part = asked("train", *words, "--scale=250")["train"]
+    for own in (part["data"], part["test"]):
+        assert config.build("data", own).shape == (24, 32, 3)
+        assert own["data"]["data"]["scale"] == 250
+    with pytest.raises(ValueError, match="give whole numbers of pixels"):
+        asked("train", f"--images={pictures}", "--pad=big")
+
+
 def test_images_themselves(pictures):
     words = f"--images={pictures}", "--prior=phantom_ct", "--operator=none"
     own = asked("detect", *words, "--detectors=msma.MSMA")
