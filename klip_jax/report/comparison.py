@@ -24,12 +24,6 @@ _PIXELS = {
     "dice_best": "best Dice, an oracle's threshold",
     "dice_fpr05_id": "Dice at 5 % of in-distribution pixels",
 }
-_SIDES = {
-    "id": "in-distribution",
-    "ood": "anomalous",
-    "unknown": "of unknown group",
-}
-_KINDS = {"id": "in-distribution", "ood": "anomalous", "unknown": "unknown"}
 
 
 def of_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +69,7 @@ def curves(store: Store, table: Table, metrics: dict[str, Any]) -> dict[str, Any
         if densities:
             titles = list(table.detectors[name].get("curves", ()))
             sides = [
-                {"kind": _KINDS[side], "words": f"{_SIDES[side]} ({d.count})"}
+                {"kind": text.KINDS[side], "words": f"{text.SIDES[side]} ({d.count})"}
                 for side, d in densities.items()
             ]
             charts = density.density_charts(densities, titles)
@@ -88,7 +82,7 @@ def curves(store: Store, table: Table, metrics: dict[str, Any]) -> dict[str, Any
 def _counted(metrics) -> str:
     counts = metrics["counts"]
     parts = [f"{counts['images']} images"]
-    parts += [f"{counts[k]} {word}" for k, word in _SIDES.items() if counts[k]]
+    parts += [f"{counts[k]} {word}" for k, word in text.SIDES.items() if counts[k]]
     parts += [f"{counts['patients']} patients"] if "patients" in counts else []
     parts += [f"{metrics['bad_images']} failed"] if metrics["bad_images"] else []
     return ", ".join(parts)

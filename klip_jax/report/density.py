@@ -9,9 +9,8 @@ from jaxtyping import Float
 from klip_jax.report.charts import Chart
 from klip_jax.report.maps import batches, read
 from klip_jax.report.table import Table
+from klip_jax.report.text import KINDS
 from klip_jax.run.store import Store
-
-_KINDS = {"id": "in-distribution", "ood": "anomalous", "unknown": "unknown"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,9 +109,9 @@ def density_charts(
             mean, error = density.mean[:, m], density.error[:, m]
             if density.count > 1:
                 band = density.sigma, mean - error, mean + error
-                marks.append(chart.band(*band, f"band {_KINDS[side]}"))
-            marks.append(chart.line(density.sigma, mean, f"line {_KINDS[side]}"))
-            marks.append(chart.dots(density.sigma, mean, _KINDS[side]))
+                marks.append(chart.band(*band, f"band {KINDS[side]}"))
+            marks.append(chart.line(density.sigma, mean, f"line {KINDS[side]}"))
+            marks.append(chart.dots(density.sigma, mean, KINDS[side]))
         about = f"{title}: mean score per ln sigma against the noise level"
         charts.append({"title": title, "chart": chart.drawn(marks, about)})
     return charts

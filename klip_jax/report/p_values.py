@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from klip_jax.calibration import LAWS, first_law
 from klip_jax.report.charts import Chart, ticks
 from klip_jax.report.table import Table
+from klip_jax.report.text import KINDS, SIDES
 from klip_jax.result import BORDERLINE, FITS, FLAGGED
 
 BINS = 10
@@ -28,7 +29,6 @@ BADGES = {
 """Words of what is said of an image; "misfit" stands beside one of the others."""
 
 _KEYS = {"model": "p_value", "conformal": "p_conformal"}
-_SIDES = {"id": "in-distribution", "ood": "anomalous", "unknown": "unknown"}
 
 
 class Judged(NamedTuple):
@@ -127,18 +127,18 @@ def histogram(table: Table, judged: Judged) -> dict[str, Any] | None:
         return None
     place = np.clip((judged.p[known] * BINS - 1e-9).astype(int), 0, BINS - 1)
     stacks = {
-        _SIDES[side]: np.bincount(place[own[known]], minlength=BINS)
+        side: np.bincount(place[own[known]], minlength=BINS)
         for side, own in table.sides.items()
         if own[known].any()
     }
     highest = max(np.sum(list(stacks.values()), 0).max(), count / BINS)
     chart = Chart((0, 1), (0, 1.08 * highest), "p-value", "images", (360, 190))
     marks, below = [], np.zeros(BINS)
-    for kind, counts in stacks.items():
+    for side, counts in stacks.items():
         for i in np.flatnonzero(counts):
             ends = (i + 0.06) / BINS, (i + 0.94) / BINS
             marks.append(
-                chart.bar(ends, (below[i], below[i] + counts[i]), f"bar {kind}")
+                chart.bar(ends, (below[i], below[i] + counts[i]), f"bar {KINDS[side]}")
             )
         below = below + counts
     marks.append(chart.line([0, 1], [count / BINS] * 2, "chance"))
@@ -152,7 +152,7 @@ def histogram(table: Table, judged: Judged) -> dict[str, Any] | None:
     return {
         "chart": chart.drawn(marks, about, y_ticks=whole),
         "sentence": sentence,
-        "sides": [{"kind": kind, "words": _words(kind)} for kind in stacks],
+        "sides": [{"kind": KINDS[side], "words": SIDES[side]} for side in stacks],
     }
 
 
@@ -169,10 +169,6 @@ def remarks(metrics: dict[str, Any]) -> list[str]:
 
 def _laws(metrics):
     return metrics["detectors"][metrics["main"]].get("laws", {}).values()
-
-
-def _words(kind: str) -> str:
-    return "of unknown group" if kind == "unknown" else kind
 
 
 def _images(count: int) -> str:

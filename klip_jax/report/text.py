@@ -4,6 +4,11 @@ import math
 
 import numpy as np
 
+SIDES = {"id": "in-distribution", "ood": "anomalous", "unknown": "of unknown group"}
+"""Sides of a run's images, in words."""
+KINDS = {"id": "in-distribution", "ood": "anomalous", "unknown": "unknown"}
+"""Classes of the page that colour them."""
+
 
 def name_of(detector: str) -> str:
     """Return the name of a detector as it is read: "posterior std"."""

@@ -156,7 +156,7 @@ def test_full_size_by_mouse_and_keys(open_page):
     page.keyboard.press("ArrowRight")
     assert name.inner_text() == "lesion_001"
     assert "flagged" in page.locator("#viewer-badges").inner_text()
-    assert "peak of the map row" in page.locator("#viewer-numbers").inner_text()
+    assert "peak row" in page.locator("#viewer-numbers").inner_text()
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")  # there is none before the first
     assert name.inner_text() == "lesion_002"

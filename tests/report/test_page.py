@@ -120,7 +120,7 @@ def test_failed_images_are_shown_as_such(tmp_path):
     text = page_text(tmp_path, [bad])
     assert "1 image failed and has no score." in text
     assert text.count("not finite from step 7") == 2  # its card, its row
-    assert 'data-badge="failed"' in text and "peak of the map</dt>" not in text
+    assert 'data-badge="failed"' in text and "<dt>peak</dt>" not in text
 
 
 def test_empty_run(tmp_path):
