@@ -1,5 +1,6 @@
 """From a config to released weights."""
 
+import functools
 import json
 import os
 import signal
@@ -17,10 +18,14 @@ from klip_jax.config import build
 from klip_jax.data.base import Source
 from klip_jax.priors.edm import EDM
 from klip_jax.recipe import Recipe
-from klip_jax.run import steps, train, trained_prior, training_images
+from klip_jax.run import card, steps, train, trained_prior, training_images
 from klip_jax.run.lease import alone
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
+
+@pytest.fixture
+def untraced(monkeypatch):
+    """A step is not traced before the claim: it takes a second, and is tried below."""
+    monkeypatch.setattr(train, "_check_step", lambda job: None)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +43,7 @@ def trained(files, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(steps, "train", keep)
         patch.setattr(trained_prior, "ERROR_LEVELS", (0.01, 0.1, 1.0))
+        patch.setattr(card, "prior_draw", functools.partial(card.prior_draw, steps=3))
         job = train.prepare(settings, folder)
         path = train.train_weights(job, progress=False)
     return job, path, states[0]
@@ -153,7 +159,7 @@ def test_held_out_images_of_another_size_are_refused(files, tmp_path):
     refused(tiny.settings(files, **changes), tmp_path, words)
 
 
-def test_a_workdir_of_another_training_is_kept(trained, files):
+def test_a_workdir_of_another_training_is_kept(trained, files, untraced):
     job, path, _ = trained
     before = path.read_bytes()
     start = str(files / "weights.safetensors")
@@ -163,7 +169,7 @@ def test_a_workdir_of_another_training_is_kept(trained, files):
     assert path.read_bytes() == before
 
 
-def test_a_training_may_go_on_for_longer(trained, files):
+def test_a_training_may_go_on_for_longer(trained, files, untraced):
     """Steps and checkpoints are no part of what a workdir is bound to."""
     job, _, state = trained
     start = str(files / "weights.safetensors")
@@ -275,7 +281,7 @@ def test_a_network_of_patches_sees_their_places():
         trained_prior.seen_by_network(prior | dict(pad=1), (17, 16, 1))
 
 
-def test_other_images_under_the_same_name_are_refused(files, tmp_path):
+def test_other_images_under_the_same_name_are_refused(files, tmp_path, untraced):
     start = str(files / "weights.safetensors")
     for field, what in (("data", "training images"), ("test", "held-out images")):
         root = tmp_path / field
@@ -289,7 +295,7 @@ def test_other_images_under_the_same_name_are_refused(files, tmp_path):
             train.prepare(settings, root)
 
 
-def test_two_trainings_do_not_share_a_workdir(files, tmp_path, monkeypatch):
+def test_two_trainings_do_not_share_a_workdir(files, tmp_path, monkeypatch, untraced):
     start = str(files / "weights.safetensors")
     job = train.prepare(tiny.settings(files, train__init=start), tmp_path)
     monkeypatch.setattr(steps, "train", None)
