@@ -186,5 +186,9 @@ def _file_of(weights):
 
 
 def _default_target(sources, is_data):
-    stem = re.sub(r"[^a-z0-9]+", "_", pathlib.Path(sources[0]).stem.lower()).strip("_")
+    path = pathlib.Path(sources[0]).absolute()
+    # A dot in the name of a folder or hub id begins no suffix: ddpm-v1.0.
+    known = path.suffix in (*STATE_DICTS, ".npy", ".npz", ".pkl")
+    name = (path.stem if known else path.name).lower()
+    stem = re.sub(r"\W+", "_", name).strip("_") or "converted"
     return f"{stem}.npz" if is_data else f"checkpoints/{stem}.safetensors"

@@ -18,7 +18,7 @@ from klip_jax.config import build
 from klip_jax.convert import diffusers
 from klip_jax.data import npz
 from klip_jax.nets.ncsnpp import NCSNpp
-from klip_jax.run.convert import Request, convert
+from klip_jax.run.convert import Request, _default_target, convert
 
 CONFIG = dict(
     sample_size=8,
@@ -203,3 +203,17 @@ def test_the_command_line(folder, tmp_path):
         assert refused.returncode == 2 and refused.stdout == ""
         (line,) = refused.stderr.splitlines()
         assert line.startswith("klip_jax: ") and words in line
+
+
+@pytest.mark.parametrize(
+    ("source", "stem"),
+    [
+        ("me/ddpm-v1.0", "ddpm_v1_0"),
+        ("some/model.v1.5", "model_v1_5"),
+        ("модель", "модель"),
+        ("Gesichter (größer).pt", "gesichter_größer"),
+        ("a/---", "converted"),
+    ],
+)
+def test_names_of_files_that_are_written(source, stem):
+    assert _default_target([source], False) == f"checkpoints/{stem}.safetensors"
