@@ -104,7 +104,7 @@ class Fit(NamedTuple):
         if cut.shape[1:] == self.resized:
             out[:, *self._window] = cut
         else:
-            grey = _resized(np.float32(cut)[..., None], self.resized)[..., 0]
+            grey = _resized(cut[..., None], self.resized)[..., 0]
             out[:, *self._window] = grey >= 0.5
         return out
 
