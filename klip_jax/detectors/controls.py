@@ -22,13 +22,9 @@ from jaxtyping import Float
 
 from klip_jax import struct
 from klip_jax.detectors.base import posterior_of, scan_of
+from klip_jax.detectors.base_filtered import FilteredDetector
 from klip_jax.detectors.base_map import MapDetector
-from klip_jax.detectors.base_settings import (
-    check_positive,
-    check_range,
-    check_widths,
-)
-from klip_jax.filters import smooth, white_noise_passed
+from klip_jax.detectors.base_settings import check_positive
 from klip_jax.posterior import at_null_label
 from klip_jax.types import Detection, Given, Heatmap, Image, PRNGKey, Scalar
 
@@ -110,36 +106,10 @@ class Random(_Control):
 
 
 @struct.dataclass
-class _Filtered(MapDetector):
-    """What both controls share whose map is the energy of an image of differences.
-
-    Attributes:
-      filter_width: size of the changes that are emphasised, pixels.
-      filter_weight: w in [0, 1], weight of what passes the filter.
-    """
-
-    control = True
-    pool_width: Scalar = 3.0
-    filter_width: Scalar = 2.0
-    filter_weight: Scalar = 0.05
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_widths(filter_width=self.filter_width)
-        check_range(0.0, 1.0, filter_weight=self.filter_weight)
-
-    def judge(self, looked: Image) -> Detection:
-        """Score (1 - w) v^2 + w (G v)^2 / g of what was looked at, v; see `kl`."""
-        width, weight = self.filter_width, self.filter_weight
-        filtered = smooth(looked, width) ** 2 / white_noise_passed(width)
-        energy = (1 - weight) * looked**2 + weight * filtered
-        return self.of_map(jnp.sum(energy, -1))
-
-
-@struct.dataclass
-class Residual(_Filtered):
+class Residual(FilteredDetector):
     """What the picture leaves of the measurements, projected back, squared."""
 
+    control = True
     needs = ("picture", "scan")
 
     def look(self, key: PRNGKey, given: Given) -> Image:
@@ -148,13 +118,14 @@ class Residual(_Filtered):
 
 
 @struct.dataclass
-class DenoisedDistance(_Filtered):
+class DenoisedDistance(FilteredDetector):
     """How far the prior alone would move the picture, squared; one network call.
 
     Attributes:
       sigma: noise level of the denoiser, image units.
     """
 
+    control = True
     sigma: Scalar = 0.1
 
     def __post_init__(self):

@@ -25,9 +25,12 @@ from klip_jax.types import Given
 SHAPE, NOISE_STD = (8, 8, 1), 0.05
 OPERATOR = ParallelBeam(SHAPE, views=8)
 # Settings that cost, by the name of their field: no more than this in tests.
-AT_MOST = dict(samples=3, steps=25, subsets=4, k=5)
+AT_MOST = dict(samples=3, steps=25, subsets=4, k=5, pairs=1)
 # And those without a default.
 REQUIRED = dict(detectors=dict(intensity=Intensity(), msma=BlockMSMA(block=2)))
+# And those whose default is refused: a second prior, of broader images.
+BROADER = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(64), jnp.full(64, 1.0))
+INSTEAD = dict(other=BROADER)
 
 
 def classes() -> dict[str, type[Detector]]:
@@ -50,6 +53,8 @@ def build(kind: type[Detector]) -> Detector:
     for name, parameter in inspect.signature(kind).parameters.items():
         if parameter.default is parameter.empty:
             settings[name] = REQUIRED[name]
+        elif name in INSTEAD:
+            settings[name] = INSTEAD[name]
         elif name in AT_MOST:
             settings[name] = min(parameter.default, AT_MOST[name])
     return kind(**settings)
