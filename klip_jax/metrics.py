@@ -1,10 +1,10 @@
 """How well scores tell anomalous images from others: pure numpy.
 
 Detection asks whether the anomalous images rank above the others; `localization` asks
-where inside an image, `bootstrap` gives intervals. Bigger is more out-of-distribution
-(OOD) everywhere.
+where inside an image, `lesions` asks it by lesion, `bootstrap` gives intervals. Bigger
+is more out-of-distribution (OOD) everywhere.
 
-References: Fawcett 2006 (ROC); Yang et al. 2022 (OpenOOD: AUPR, FPR95).
+References: Fawcett 2006 (ROC); Yang et al. 2022 (OpenOOD: AUPR, FPR95, CCR).
 """
 
 import numpy as np
@@ -61,6 +61,34 @@ def fpr95_ood_pos(scores: Num[ArrayLike, " n"], is_ood: Bool[ArrayLike, " n"]) -
 def fpr95_id_pos(scores: Num[ArrayLike, " n"], is_ood: Bool[ArrayLike, " n"]) -> float:
     """Return the share of OOD images accepted where 95 % of ID is (OpenOOD v1.0)."""
     return fpr95_ood_pos(-np.asarray(scores), ~np.asarray(is_ood, bool))
+
+
+def ccr(
+    scores: Num[ArrayLike, " n"],
+    is_ood: Bool[ArrayLike, " n"],
+    correct: Bool[ArrayLike, " n"],
+    rate: float,
+) -> float:
+    """Return the share of ID images accepted AND classified correctly, CCR at a rate.
+
+    Accepted is what scores below the highest bar that lets at most `rate` of the OOD
+    images pass. NaN if one class is absent.
+
+    Args:
+      scores: bigger is more OOD.
+      is_ood: labels.
+      correct: whether the classifier is right; of OOD images it has no say.
+      rate: of OOD images that are accepted, in [0, 1].
+
+    Reference: Dhamija et al. 2018 (open-set classification rate), as in OpenOOD.
+    """
+    scores, is_ood = np.asarray(scores), np.asarray(is_ood, bool)
+    ood = np.sort(scores[is_ood])
+    if not len(ood) or is_ood.all():
+        return float("nan")
+    passed = int(np.floor(rate * len(ood) + 1e-9))
+    bar = ood[passed] if passed < len(ood) else np.inf
+    return float(np.mean((scores < bar)[~is_ood] & np.asarray(correct, bool)[~is_ood]))
 
 
 def psnr(truth: np.ndarray, image: np.ndarray) -> float:

@@ -14,7 +14,7 @@ LAYERS = """
 types files struct recipe spelling progress
 sde filters blocks parallel resize rooms signatures keys process
 operators nets classifiers data metrics bootstrap checkpoint result
-distances pixels localization
+distances pixels localization lesions
 priors scan phantoms convert testing
 guidance
 samplers kl

@@ -166,3 +166,13 @@ def test_aupr_is_the_trapezoid():
 def test_psnr():
     assert metrics.psnr(np.zeros((2, 2)), np.full((2, 2), 0.1)) == pytest.approx(20)
     assert metrics.psnr(np.ones(3), np.ones(3)) == np.inf
+
+
+def test_ccr_by_hand():
+    scores = np.array([0.1, 0.2, 0.5, 0.9, 0.3, 0.6, 0.7, 0.8])
+    is_ood = np.arange(8) >= 4
+    correct = np.array([1, 0, 1, 1, 0, 1, 0, 1], bool)
+    # At most none, one, all of the OOD images pass: below .3, .6, any.
+    for rate, expected in ((0.0, 1 / 4), (0.25, 2 / 4), (1.0, 3 / 4)):
+        assert metrics.ccr(scores, is_ood, correct, rate) == expected
+    assert np.isnan(metrics.ccr(scores, is_ood | True, correct, 0.1))
