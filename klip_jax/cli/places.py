@@ -35,7 +35,7 @@ def placed(settings: dict[str, Any], more: Mapping[str, str]) -> dict[str, Any]:
     reader: tuple[str, ...] = ("data",)
     if train:
         reader, data = ("train", "data", "data"), train["data"]["data"]
-    if data.get("name") == "fit.load":  # around the reader itself
+    while "name" in data.get("data", ()):  # others stand around the reader itself
         reader, data = (*reader, "data"), data["data"]
     if "name" in data:
         places[reader] = _parameters("data", data["name"])
@@ -118,10 +118,10 @@ def _spell_like_defaults(operator: dict[str, Any]) -> None:
 def _share_reader(train) -> None:
     """Let the held-out images be read as those to train on, where they are one set."""
     own, held = (train[part]["data"] for part in ("data", "test"))
-    one, other = (reader.get("data", reader) for reader in (own, held))
-    place = ("name", "file", "folder", "path")
-    if all(one.get(name) == other.get(name) for name in place):
-        train["test"]["data"] = dict(own)
+    while "name" in own.get("data", ()) and "name" in held.get("data", ()):
+        own, held = own["data"], held["data"]
+    if all(own.get(name) == held.get(name) for name in ("name", "file", "folder")):
+        train["test"]["data"] = train["data"]["data"]
 
 
 def _value(text: str) -> Any:

@@ -19,13 +19,21 @@ def reader_of(path: str, masks: str = "") -> dict[str, Any]:
     if not place.exists():
         raise FileNotFoundError(f"{path}: no such file or folder of images")
     place = place.absolute()
-    if masks:
-        raise ValueError(f"--masks={masks}: no reader of masks")
-    if place.suffix == ".npz":
-        return {"name": "npz.load", "file": str(place)}
     if place.is_dir():
-        return {"name": "folder.load", "folder": str(place)}
-    raise ValueError(
-        f"{path}: no reader is for such a file; name one with --reader, see klip list "
-        "readers"
-    )
+        reader = {"name": "folder.load", "folder": str(place)}
+    elif place.suffix == ".npz":
+        reader = {"name": "npz.load", "file": str(place)}
+    else:
+        raise ValueError(
+            f"{path}: no reader is for such a file; name one with --reader, see klip "
+            "list readers"
+        )
+    return with_masks(reader, masks)
+
+
+def with_masks(reader: dict[str, Any], masks: str | None) -> dict[str, Any]:
+    """Return the settings of a reader with a folder of masks around it, if any."""
+    if not masks:
+        return reader
+    folder = str(pathlib.Path(masks).absolute())
+    return {"name": "masked.load", "data": reader, "folder": folder}

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tiny
 from PIL import Image
@@ -96,6 +97,22 @@ def test_settings_of_operator_and_reader_by_name(pictures):
     assert own["detectors"]["klip"] == {"name": "klip.KLIP", "window": (0.1, 0.2)}
     assert list(own["detectors"]) == ["klip", "msma"]
     assert own["calibration"]["draws"] == 9 and own["seed"] == 3
+
+
+def test_masks_say_what_is_healthy(pictures, tmp_path):
+    odd = np.zeros((16, 16), np.uint8)
+    for i in range(20):
+        odd[3, 4] = 255 * (i < 5)
+        Image.fromarray(odd).save(tmp_path / f"{i}.png")
+    words = f"--images={pictures}", f"--masks={tmp_path}", "--scale=250", "--label=255"
+    data = asked("detect", *words, "--prior=phantom_ct")["data"]
+    assert data.pop("measurements") == "" and data["data"]["scale"] == 250
+    images = config.build("data", data)
+    assert images.groups == ("anomalous",) * 5 + ("id",) * 15
+    part = asked("train", *words)["train"]
+    trained, held = (config.build("data", part[name]) for name in ("data", "test"))
+    assert set(trained.groups) == set(held.groups) == {"id"}
+    assert len(trained) + len(held) == 15
 
 
 def test_images_of_another_size(pictures):
@@ -244,3 +261,13 @@ def test_lists_name_what_configs_name():
     assert "combined.Usual" not in detectors
     kinds = "\n".join(listing.lines("weights")), "\n".join(listing.lines("configs"))
     assert "phantom_ct" in kinds[0] and "brain_mri" in kinds[1]
+
+
+def test_a_reader_by_name(pictures, tmp_path):
+    Image.fromarray(np.uint8(255 * np.eye(16))).save(tmp_path / "3.png")
+    words = f"--images={pictures}", "--reader=folder.load", f"--masks={tmp_path}"
+    data = asked("detect", *words, "--prior=phantom_ct", "--per-group=4")["data"]
+    assert data["name"] == "masked.load" and data["data"]["per_group"] == 4
+    assert data["data"]["folder"] == str(pictures)
+    with pytest.raises(ValueError, match="it reads no file or folder"):
+        asked("train", f"--images={pictures}", "--reader=noise.load")
