@@ -31,6 +31,11 @@ from klip_jax.types import Scalar
 
 ALARM = 0.05
 """An image is flagged where its p-value is at most this."""
+BORDERLINE = 2 * ALARM
+"""Up to it an image that is not flagged is called borderline."""
+FITS = 0.5, 2.0
+"""Misfits of one image between which its score says something: above them the samples
+contradict y, below them noise_std is larger than the noise."""
 LAWS = {"p_conformal": "healthy images", "p_value": "draws of the model"}
 """What laws are of, by the name of their p-values; the one trusted most comes first."""
 

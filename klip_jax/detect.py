@@ -20,11 +20,12 @@ from jax.core import Tracer
 from jaxtyping import ArrayLike
 
 from klip_jax import keys
+from klip_jax.calibration import FITS
 from klip_jax.detectors.klip import KLIP
 from klip_jax.posterior import PosteriorSampler
 from klip_jax.priors.function import check_jittable
 from klip_jax.priors.function import prior as as_prior
-from klip_jax.result import FITS, Result
+from klip_jax.result import Result
 from klip_jax.spelling import snake
 from klip_jax.types import Detection, Detector, Given, Mask, PRNGKey, Scan
 

@@ -14,12 +14,8 @@ from jaxtyping import Float
 from PIL import Image as Pillow
 
 from klip_jax import struct
+from klip_jax.calibration import ALARM, BORDERLINE, FITS
 
-FLAGGED, BORDERLINE = 0.05, 0.10
-"""p-values up to which an image is called so."""
-FITS = 0.5, 2.0
-"""Misfits between which the score says something of the image: above them the samples
-contradict y, below them noise_std is larger than the noise."""
 _SIDE = 256  # pixels of a picture in a notebook
 
 
@@ -61,7 +57,7 @@ class Result:
             return "no finite score"
         if not self.law or np.isnan(self.p_value):
             return "no law"
-        if self.p_value <= FLAGGED:
+        if self.p_value <= ALARM:
             return "flagged"
         return "borderline" if self.p_value <= BORDERLINE else "clear"
 

@@ -13,20 +13,20 @@ ROOT = Path(klip_jax.__file__).parent
 LAYERS = """
 types files struct recipe spelling progress
 sde filters blocks parallel resize rooms signatures keys process
-operators nets classifiers data metrics bootstrap checkpoint result
-distances pixels localization lesions
+operators nets classifiers data metrics bootstrap checkpoint
+distances pixels localization lesions rank_statistics
 priors scan phantoms convert testing
 guidance
 samplers kl
 sample
 posterior
 release calibration prior_predictive reference_law twisted
-detectors
+detectors result
 detect config training error_table assets
-records
+records geometry
 hub
 run
-report
+report export
 commands
 main cli
 __main__

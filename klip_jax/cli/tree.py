@@ -11,7 +11,7 @@ from typing import Any
 
 from klip_jax import hub
 from klip_jax.cli.places import placed, put
-from klip_jax.cli.sources import reader_of
+from klip_jax.cli.sources import reader_of, with_masks
 from klip_jax.recipe import Recipe
 from klip_jax.rooms import resolve
 from klip_jax.run import scan_card
@@ -23,7 +23,7 @@ _CALIBRATION: dict[str, Any] = dict(
 )
 _RUN = dict(images_at_once=1, chunk=16, lease_minutes=10.0)
 _NET = dict(name="unet.UNet", channels=(48, 64, 128), norm_over="image")
-FITS = "crop", "resize", "pad"
+SIZES = "crop", "resize", "pad"
 """Settings of `data.fit`, which makes images the size of the prior."""
 _STEPS = 5000
 _HELD_OUT = 0.9
@@ -150,7 +150,7 @@ def _data(asked) -> dict[str, Any]:
 
 def _reader(asked, path: str) -> dict[str, Any]:
     """Return the settings of the reader of a path, and of what fits its images."""
-    fit: dict[str, Any] = {n: _sizes(asked[n]) for n in FITS if asked.get(n)}
+    fit: dict[str, Any] = {n: _sizes(asked[n]) for n in SIZES if asked.get(n)}
     if asked.get("channels"):
         fit["channels"] = asked["channels"]
     reader = _plain_reader(asked, path)
@@ -175,10 +175,7 @@ def _plain_reader(asked, path: str) -> dict[str, Any]:
     field = next((name for name in ("file", "folder", "path") if name in known), None)
     if field is None:
         raise ValueError(f"--reader={asked['reader']}: it reads no file or folder")
-    masks = (
-        {"masks": str(Path(asked["masks"]).absolute())} if asked.get("masks") else {}
-    )
-    return {"name": asked["reader"], field: place, **masks}
+    return with_masks({"name": asked["reader"], field: place}, asked.get("masks"))
 
 
 def _part(reader, share, asked, *, most: int = 0) -> dict[str, Any]:

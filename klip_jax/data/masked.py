@@ -1,4 +1,4 @@
-"""Any image set with a folder of masks, files of the same names: what is odd, and where.
+"""Any image set with a folder of masks of the same names: what is odd, and where.
 
     data=dict(
         name="masked.load",
@@ -81,7 +81,8 @@ def load(
 
 def _files(path: pathlib.Path, ids: tuple[str, ...]) -> dict[str, pathlib.Path]:
     """Return the mask of each image that has one."""
-    known, files = set(ids), {}
+    known = set(ids)
+    files: dict[str, pathlib.Path] = {}
     for file in sorted(path.iterdir()):
         if file.suffix.lower() not in _SUFFIXES or file.name.startswith("."):
             continue
@@ -100,8 +101,8 @@ def _files(path: pathlib.Path, ids: tuple[str, ...]) -> dict[str, pathlib.Path]:
 def _read(file: pathlib.Path, label: int, shape) -> np.ndarray:
     with opened(file, file, _FORMATS) as image:
         image.load()
-        mask = mask_of(np.asarray(image), label, str(file))
-    mask = mask.any(-1) if mask.ndim == 3 else mask
+        values = mask_of(np.asarray(image), label, str(file))
+    mask = np.asarray(values.any(-1) if values.ndim == 3 else values)
     if mask.shape != tuple(shape[:2]):
         raise ValueError(
             f"{file}: a mask of {mask.shape[0]}x{mask.shape[1]} for images of "

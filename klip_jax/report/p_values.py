@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from klip_jax.calibration import LAWS, first_law
+from klip_jax.calibration import ALARM, BORDERLINE, FITS, LAWS, first_law
 from klip_jax.report.charts import Chart, ticks
 from klip_jax.report.table import Table
 from klip_jax.report.text import KINDS, SIDES
-from klip_jax.result import BORDERLINE, FITS, FLAGGED
 
 BINS = 10
 
@@ -58,7 +57,7 @@ def judge(table: Table, metrics: dict[str, Any]) -> Judged:
         conformal one where there is no other.
     """
     columns, asked = table.columns[table.main], metrics.get("needs_look") or {}
-    alpha = float(asked.get("alpha", FLAGGED))
+    alpha = float(asked.get("alpha", ALARM))
     law = _KEYS.get(asked.get("law", ""), asked.get("law", ""))
     if law not in LAWS:
         law = first_law(columns)
@@ -66,7 +65,7 @@ def judge(table: Table, metrics: dict[str, Any]) -> Judged:
     badges = np.full(len(p), "unknown", object)
     with np.errstate(invalid="ignore"):
         badges[np.isfinite(p)] = "clear"
-        badges[p <= alpha * BORDERLINE / FLAGGED] = "borderline"
+        badges[p <= alpha * BORDERLINE / ALARM] = "borderline"
         badges[p <= alpha] = "flagged"
         misfit = (table.misfit < FITS[0]) | (table.misfit > FITS[1])
     badges[~np.isfinite(columns["score"])] = "failed"
