@@ -12,7 +12,15 @@ from typing import Any
 import klip_jax
 from klip_jax.report.finish import finish
 from klip_jax.report.verdict import lines
-from klip_jax.run import convert, detect, law, scan_card, steps, train
+from klip_jax.run import (
+    convert,
+    detect,
+    geometry_hint,
+    law,
+    scan_card,
+    steps,
+    train,
+)
 from klip_jax.run.job import Job, prepare
 from klip_jax.run.lease import lease
 from klip_jax.run.provenance import versions
@@ -89,6 +97,8 @@ def _announce(job: Job, mode: str) -> Callable[[], int]:
         if mode == "calibrate":
             return 0
         detect.detect(job, references, viewer)
+        for line in geometry_hint.lines(job):
+            print(f"  geometry        {line}", flush=True)
         return _report(job.folder)
 
     return start

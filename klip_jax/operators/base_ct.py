@@ -10,7 +10,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Num
+from jaxtyping import Float, Num
 
 from klip_jax.operators import base_footprints
 from klip_jax.operators.base import Operator
@@ -18,7 +18,7 @@ from klip_jax.operators.base_halves import eigen, fold, unfold
 from klip_jax.types import Image, Scalar
 
 DENSE_ENTRIES = 2**24  # a matrix of up to 64 MiB is held dense
-EXACT_ROWS = 2048  # and A A^T is diagonalised in blocks of up to that many rows
+EXACT_ROWS = 2304  # and A A^T is diagonalised in blocks of up to that many rows
 STORED_WEIGHTS = 2**26  # up to 256 MiB of weights are held, more are computed
 
 
@@ -53,8 +53,7 @@ class Beam(Operator):
         first = [self._first(*direction) for direction in directions]
         weights = map(self._weights, first, *zip(*directions, strict=True))
         if self.dense:
-            shadows = zip(first, weights, strict=True)
-            matrix = base_footprints.dense(shadows, views, detectors, columns)
+            matrix = self._matrix(zip(first, weights, strict=True), views)
             self.matrix = jnp.asarray(matrix.reshape(rows, columns))
         else:
             self.first = jnp.asarray(np.stack(first))
@@ -64,6 +63,19 @@ class Beam(Operator):
             even, odd = fold(matrix, self.mirrored)
             self.even_power, self.even_basis = eigen(even)
             self.odd_power, self.odd_basis = eigen(odd)
+
+    def rows(self, every: int = 1) -> Float[np.ndarray, "rows pixels"]:
+        """Return the rows of A of every so many views, float64, however A is held."""
+        angles = np.deg2rad(self.angles[::every])
+        directions = list(zip(np.cos(angles), np.sin(angles), strict=True))
+        first = [self._first(*direction) for direction in directions]
+        weights = map(self._weights, first, *zip(*directions, strict=True))
+        matrix = self._matrix(zip(first, weights, strict=True), len(angles))
+        return matrix.reshape(-1, matrix.shape[-1])
+
+    def _matrix(self, shadows, views):
+        height, width, _ = self.in_shape
+        return base_footprints.dense(shadows, views, self.out_shape[1], height * width)
 
     def _land(self, cos, sin, right, up):
         """Return where pixels land, cos and sin of their sides, and their scale."""

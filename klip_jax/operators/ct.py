@@ -18,6 +18,7 @@ from klip_jax.operators.base_views import (
     check_detectors,
     check_image,
     check_positive,
+    check_shift,
     choose_angles,
 )
 from klip_jax.types import Image
@@ -26,15 +27,24 @@ from klip_jax.types import Image
 class ParallelBeam(Beam):
     """Parallel-beam CT: y[k, d] = mean over bin d of the line integrals of x at view k.
 
-    View k has the angle t = k * span / views; a pixel at (u, v) = (right, up) from the
-    image centre lands at u cos t + v sin t from the detector's centre.
+    View k has the angle t = start + direction * k * span / views; a pixel at (u, v) =
+    (right, up) from the axis of rotation lands at u cos t + v sin t from the detector's
+    centre. docs/scanners.md has the settings of other programs.
 
     Args:
       in_shape: (H, W, 1).
       views: number of angles, >= 1.
       span: the angle they divide, degrees, > 0; below 180 for a limited angle.
-      angles: the angles themselves, degrees; then `views` and `span` are not used.
-      detectors: number of bins; by default the fewest that see the whole diagonal.
+      angles: the angles themselves, degrees; then `views`, `span` and `endpoint` are
+        not used.
+      start: the first angle, degrees; added to `angles` too.
+      direction: 1 counter-clockwise as seen in the picture, or -1; a factor of `angles`
+        too.
+      endpoint: whether the last view is at the span's end: k * span / (views - 1).
+      rotation_centre: where the axis is, pixels (right, up) from the image centre.
+      detector_offset: bins by which the axis is seen above the detector's centre.
+      detectors: number of bins; by default the fewest that see the whole diagonal of
+        a centred scan.
       pitch: width of a bin, in the unit of `pixel_size`, > 0; by default one pixel.
       pixel_size: side of a pixel in a unit of your choice (mm, say), > 0.
       dense: hold A as a matrix; by default where it is small. A matrix serves batches
@@ -50,8 +60,6 @@ class ParallelBeam(Beam):
     IEEE Trans. Med. Imaging 7(4).
     """
 
-    mirrored = True
-
     def __init__(
         self,
         in_shape: tuple[int, int, int],
@@ -59,6 +67,11 @@ class ParallelBeam(Beam):
         views: int = 24,
         span: float = 180.0,
         angles: Sequence[float] | None = None,
+        start: float = 0.0,
+        direction: int = 1,
+        endpoint: bool = False,
+        rotation_centre: Sequence[float] = (0.0, 0.0),
+        detector_offset: float = 0.0,
         detectors: int | None = None,
         pitch: float | None = None,
         pixel_size: float = 1.0,
@@ -68,7 +81,10 @@ class ParallelBeam(Beam):
         pitch = pixel_size if pitch is None else pitch
         check_positive(pixel_size=pixel_size, pitch=pitch)
         pitch = float(pitch / pixel_size)
-        self.angles = choose_angles(views, span, angles)
+        self.angles = choose_angles(
+            views, span, angles, start=start, direction=direction, endpoint=endpoint
+        )
+        self.shift = check_shift(rotation_centre, detector_offset)
         self.span = float(span) if angles is None else 180.0
         if detectors is None:
             detectors = math.ceil(math.hypot(height, width) / pitch)
@@ -76,10 +92,13 @@ class ParallelBeam(Beam):
         self.in_shape = (height, width, 1)
         self.out_shape = (len(self.angles), detectors)
         self.pitch = pitch
+        self.mirrored = not any(self.shift)
         self._hold(1 / pitch, dense)
 
     def _land(self, cos, sin, right, up):
-        centre = (right * cos + up * sin) / self.pitch + self.out_shape[1] / 2
+        to_right, to_up, offset = self.shift
+        centre = ((right - to_right) * cos + (up - to_up) * sin) / self.pitch
+        centre = centre + (self.out_shape[1] / 2 + offset)
         return centre, cos, sin, 1 / self.pitch
 
     def naive_inverse(self, y: Num[Array, "..."]) -> Image:

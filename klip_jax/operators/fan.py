@@ -22,6 +22,7 @@ from klip_jax.operators.base_views import (
     check_detectors,
     check_image,
     check_positive,
+    check_shift,
     choose_angles,
 )
 from klip_jax.types import Image
@@ -31,7 +32,7 @@ class FanBeam(Beam):
     """Fan-beam CT: y[k, d] = mean over bin d of the line integrals of x at view k.
 
     At the angle t the source is at (u, v) = source_distance * (sin t, -cos t) from the
-    image centre, and the flat detector, on the other side, is parallel to
+    axis of rotation, and the flat detector, on the other side, is parallel to
     (cos t, sin t), as in `ParallelBeam`: the limit of a far source. A pixel's shadow is
     the trapezoid of its central ray, magnified by magnified / depth along the detector
     and 1 / cos(fan angle) for the slant. Exact wedges differ by about
@@ -42,10 +43,17 @@ class FanBeam(Beam):
       views: number of angles, >= 1.
       span: the angle they divide, degrees, > 0. 360 sees each line twice; 180 plus
         the fan (30 for the default distances) is the shortest complete scan.
-      angles: the angles themselves, degrees; then `views` and `span` are not used.
-      source_distance: from the source to the image centre, in the unit of
-        `pixel_size`, more than half the diagonal; by default two diagonals.
-      detector_distance: from the image centre to the detector, in that unit, >= 0; by
+      angles: the angles themselves, degrees; then `views`, `span` and `endpoint` are
+        not used.
+      start: the first angle, degrees; added to `angles` too.
+      direction: 1 counter-clockwise as seen in the picture, or -1; a factor of `angles`
+        too.
+      endpoint: whether the last view is at the span's end: k * span / (views - 1).
+      rotation_centre: where the axis is, pixels (right, up) from the image centre.
+      detector_offset: bins by which the axis is seen above the detector's centre.
+      source_distance: from the source to the axis, in the unit of `pixel_size`, more
+        than half the diagonal; by default two diagonals.
+      detector_distance: from the axis to the detector, in that unit, >= 0; by
         default one diagonal.
       detectors: number of bins; by default the fewest that see the whole diagonal.
       pitch: width of a bin, in that unit, > 0; by default the width of a pixel of the
@@ -72,6 +80,11 @@ class FanBeam(Beam):
         views: int = 24,
         span: float = 360.0,
         angles: Sequence[float] | None = None,
+        start: float = 0.0,
+        direction: int = 1,
+        endpoint: bool = False,
+        rotation_centre: Sequence[float] = (0.0, 0.0),
+        detector_offset: float = 0.0,
         source_distance: float | None = None,
         detector_distance: float | None = None,
         detectors: int | None = None,
@@ -89,10 +102,12 @@ class FanBeam(Beam):
                 (detector_distance, diagonal),
             )
         )
-        if not diagonal / 2 < source < math.inf:
+        self.shift = check_shift(rotation_centre, detector_offset)
+        reach = diagonal / 2 + math.hypot(*self.shift[:2])  # of pixels from the axis
+        if not reach < source < math.inf:
             raise ValueError(
                 f"source_distance={source_distance}: must exceed half the diagonal, "
-                f"{diagonal / 2 * pixel_size:g}; move the source out of the image"
+                f"{reach * pixel_size:g}; move the source out of the image"
             )
         if not 0 <= behind < math.inf:
             raise ValueError(
@@ -100,7 +115,10 @@ class FanBeam(Beam):
                 "it counts from the image centre away from the source"
             )
         pitch = 1 + behind / source if pitch is None else pitch / pixel_size
-        self.angles = choose_angles(views, span, angles)
+        self.angles = choose_angles(
+            views, span, angles, start=start, direction=direction, endpoint=endpoint
+        )
+        self.direction = direction
         self.span = float(span) if angles is None else 360.0
         self.fan = math.asin(diagonal / 2 / source)  # half of the fan's angle
         self.source, self.pitch = float(source), float(pitch)
@@ -112,19 +130,21 @@ class FanBeam(Beam):
         self.out_shape = (len(self.angles), detectors)
         # On the circle around the image a pixel is widest where this is largest.
         around = np.linspace(0, math.pi, 1001)
-        depth = source - diagonal / 2 * np.cos(around)
-        ray = np.hypot(depth, diagonal / 2 * np.sin(around))
+        depth = source - reach * np.cos(around)
+        ray = np.hypot(depth, reach * np.sin(around))
         self._hold(1.001 * self.magnified / pitch * (ray / depth**2).max(), dense)
 
     def _rays(self, cos, sin, right, up):
         """Return the tangent of the fan angle and the depth of pixels [H, W]."""
+        right, up = right - self.shift[0], up - self.shift[1]
         depth = self.source - right * sin + up * cos
         return (right * cos + up * sin) / depth, depth
 
     def _land(self, cos, sin, right, up):
         tangent, depth = self._rays(cos, sin, right, up)
         ray = (1 + tangent * tangent) ** -0.5  # cosine of the fan angle
-        centre = tangent * (self.magnified / self.pitch) + self.out_shape[1] / 2
+        centre = tangent * (self.magnified / self.pitch)
+        centre = centre + (self.out_shape[1] / 2 + self.shift[2])
         cos, sin = (cos + sin * tangent) * ray, (sin - cos * tangent) * ray
         return centre, cos, sin, self.magnified / self.pitch / (depth * ray)
 
@@ -146,9 +166,12 @@ class FanBeam(Beam):
         Reference: Kak and Slaney 1988, section 3.4.2; Parker 1982, Med. Phys. 9(2).
         """
         (height, width, _), (views, detectors) = self.in_shape, self.out_shape
-        bins = (np.arange(detectors) - (detectors - 1) / 2) * self.pitch
+        bins = np.arange(detectors) - (detectors - 1) / 2 - self.shift[2]
+        bins = bins * self.pitch
         tangent = bins / self.magnified
-        weight = _parker(self.span, views, np.arctan(tangent), self.fan)
+        weight = _parker(
+            self.span, views, self.direction * np.arctan(tangent), self.fan
+        )
         weight = weight / np.sqrt(1 + tangent**2)
         spacing = self.pitch * self.source / self.magnified
         share = math.radians(self.span) / views / spacing
@@ -159,7 +182,8 @@ class FanBeam(Beam):
         def add(x, view):
             row, (cos, sin) = view
             tangent, depth = self._rays(cos, sin, right, up)
-            place = tangent * (self.magnified / self.pitch) + (detectors + 1) / 2
+            place = tangent * (self.magnified / self.pitch)
+            place = place + ((detectors + 1) / 2 + self.shift[2])
             place = jnp.clip(place, 0, detectors)  # in the row padded by a zero
             first = jnp.minimum(jnp.floor(place), detectors).astype(jnp.int32)
             low, high = (

@@ -1,12 +1,14 @@
 """Parallel-beam CT against analytic sinograms."""
 
+import functools
+
 import ellipses
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from klip_jax.operators import base_ct, ct
+from klip_jax.operators import base_ct, ct, fan
 from klip_jax.testing import check_operator
 
 pytestmark = pytest.mark.usefixtures("compile_fast")
@@ -66,6 +68,73 @@ def test_listed_angles_are_views():
     listed = ct.ParallelBeam(shape, angles=[90.0, 0.0, 30.0])
     expected = op(x)[jnp.array([3, 0, 1])]
     np.testing.assert_allclose(listed(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [ct.ParallelBeam, fan.FanBeam])
+def test_conventions_of_scanners(kind):
+    shape, size = (8, 9, 1), {"views": 6, "detectors": 31}
+    x = np.zeros(shape, np.float32)
+    x[1:-1, 1:-1] = np.random.default_rng(0).random((6, 7, 1))
+    of = lambda image, **settings: np.asarray(  # noqa: E731
+        kind(shape, **size, **settings)(jnp.asarray(image))
+    )
+    same = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    y, span = of(x), 180.0 if kind is ct.ParallelBeam else 360.0
+    # An axis one pixel to the right and two down: the image is to the left and up.
+    moved = np.roll(x, (-1, -1), (0, 1))
+    same(of(x, rotation_centre=(1.0, -1.0)), of(moved))
+    same(of(x, detector_offset=2.0)[:, 2:], y[:, :-2])
+    same(
+        of(x, detector_offset=2.0, rotation_centre=(1.0, -1.0))[:, 2:],
+        of(moved)[:, :-2],
+    )
+    # Clockwise is counter-clockwise of the mirror image, seen in a mirror.
+    same(of(x, direction=-1), of(x[:, ::-1])[:, ::-1])
+    turns = span / 6 * np.arange(6)
+    same(of(x, start=10.0, direction=-1), of(x, angles=10 - turns))
+    same(of(x, start=10.0, angles=-turns), of(x, angles=10 - turns))
+    same(of(x, endpoint=True), of(x, angles=np.linspace(0, span, 6)))
+
+
+def test_scikit_image_turns_about_the_pixel_of_index_half_n():
+    """Its `radon` of a point: column n // 2 is where the axis is, and bin n // 2."""
+    n, theta = 8, np.arange(0, 180, 30.0)
+    op = ct.ParallelBeam(
+        (n, n, 1),
+        views=6,
+        detectors=n,
+        rotation_centre=(0.5, -0.5),
+        detector_offset=0.5,
+    )
+    x = np.zeros((n, n, 1), np.float32)
+    x[n // 2, n // 2] = 1
+    bins = np.arange(n)
+    for row in np.asarray(op(jnp.asarray(x))):
+        np.testing.assert_allclose(row @ bins / row.sum(), n // 2, atol=1e-5)
+    x = np.roll(x, (-1, 1), (0, 1))  # one up, one to the right: cos + sin
+    for t, row in zip(np.deg2rad(theta), np.asarray(op(jnp.asarray(x))), strict=True):
+        place = n // 2 + np.cos(t) + np.sin(t)
+        np.testing.assert_allclose(row @ bins / row.sum(), place, atol=0.15)
+
+
+@pytest.mark.parametrize("kind", [ct.ParallelBeam, fan.FanBeam])
+def test_filtered_back_projection_knows_the_shift(kind):
+    shift = {"rotation_centre": (1.0, -1.0), "detector_offset": 1.0, "direction": -1}
+    size = {"views": 24, "detectors": 40, "dense": False}
+    x = np.zeros((16, 16, 1), np.float32)
+    x[4:11, 5:12] = 1
+    plain, moved = kind(x.shape, **size), kind(x.shape, **size, **shift)
+    expected = plain.naive_inverse(plain(jnp.asarray(x)))
+    np.testing.assert_allclose(
+        moved.naive_inverse(moved(jnp.asarray(x))), expected, atol=0.1
+    )
+
+
+def test_rows_of_some_views():
+    op = ct.ParallelBeam((5, 6, 1), views=5, dense=False)
+    full = ct.ParallelBeam((5, 6, 1), views=5)
+    matrix = np.asarray(full.matrix).reshape(5, -1, 30)
+    np.testing.assert_allclose(op.rows(2), matrix[::2].reshape(-1, 30), atol=1e-6)
 
 
 def test_a_millimetre_is_as_good_as_a_pixel():
@@ -153,6 +222,11 @@ def test_geometry_of_padis(shared_data, file, size, detectors, tolerance):
         ((8, 8, 1), {"span": -180.0}, r"span=-180\.0"),
         ((8, 8, 1), {"angles": ()}, r"angles=\(\)"),
         ((8, 8, 1), {"angles": 3}, "angles=3"),
+        ((8, 8, 1), {"direction": 0}, "direction=0"),
+        ((8, 8, 1), {"start": float("nan")}, "start=nan"),
+        ((8, 8, 1), {"views": 1, "endpoint": True}, "at least 2 views"),
+        ((8, 8, 1), {"rotation_centre": (1.0,)}, "rotation_centre"),
+        ((8, 8, 1), {"detector_offset": float("inf")}, "detector_offset=inf"),
         ((8, 8, 1), {"angles": (0.0, float("inf"))}, "inf"),
     ],
 )
