@@ -23,7 +23,7 @@ posterior
 release calibration prior_predictive reference_law twisted
 detectors result
 detect config training error_table assets
-records geometry
+records geometry own_prior
 hub
 run
 report export

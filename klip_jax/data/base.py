@@ -62,6 +62,8 @@ class ImageSet:
         images have the size of their files.
       places: where on the disk each image lies; None where it was made or lies in an
         array of many.
+      before: (index of an image) -> the image [H, W, C] in [0, 1] at the size of its
+        file; None where all have that.
     """
 
     ids: tuple[str, ...]
@@ -74,6 +76,7 @@ class ImageSet:
     spacing: tuple[float, float] | None = None
     fits: tuple[Fit, ...] | None = None
     places: tuple[Place, ...] | None = None
+    before: Callable[[int], Float[np.ndarray, "H W C"]] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -101,8 +104,13 @@ class ImageSet:
             labels=pick(self.labels),
             fits=pick(self.fits),
             places=pick(self.places),
+            before=lambda i: self.input_of(int(index[i])),
             reader=lambda some: self.reader(index[some]),
         )
+
+    def input_of(self, i: int) -> Float[np.ndarray, "H W C"]:
+        """Read the image at index `i` at the size of its file, in [0, 1]."""
+        return self.read([i]).images[0] if self.before is None else self.before(i)
 
     @functools.cached_property
     def _all(self) -> Images:

@@ -60,7 +60,12 @@ def join(parts: Sequence[ImageSet]) -> ImageSet:
         fits = sum(map(fits_of, parts), ())
     spacings = {part.spacing for part in parts}
     spacing = spacings.pop() if len(spacings) == 1 else None
+
+    def before(i):
+        k = owner[i]
+        return parts[k].input_of(int(i - (ends[k] - len(parts[k]))))
+
     return ImageSet(
         *(ids, groups, parts[0].shape, reader, regions, patients, labels),
-        *(spacing, fits, places),
+        *(spacing, fits, places, before),
     )

@@ -89,6 +89,7 @@ def load(
         regions=regions,
         spacing=fit.spacing(data.spacing),
         fits=(fit,) * len(data),
+        before=data.input_of,
     )
 
 
