@@ -17,7 +17,6 @@ if version("jaxlib").startswith("0.10."):  # XLA exits at a flag that it does no
 GIVEN = os.environ.get("XLA_FLAGS", "")
 MORE = [f"{name}={value}" for name, value in FLAGS.items() if name not in GIVEN]
 os.environ["XLA_FLAGS"] = " ".join([GIVEN, *MORE])  # before jax is imported
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.append(str(ROOT / "experiments"))
 sys.path.append(str(ROOT / "tests"))  # the hook looks the checker up by its name
@@ -41,7 +40,8 @@ def x64():
         yield
 
 
-FAST = jax.config.values["jax_disable_most_optimizations"]
+FAST = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1"
+jax.config.update("jax_disable_most_optimizations", FAST)
 
 
 def pytest_runtest_setup(item):
