@@ -144,7 +144,13 @@ def begin_training(
     print(f"  expected time   {duration(each * max(0, recipe.steps - done))}", end="")
     print(", besides compiling and a minute or two for the record")
     print(f"  results in      {job.folder}", flush=True)
-    return lambda: _said(train.train_weights(job))
+
+    def start():
+        weights = train.train_weights(job)
+        print(f"next: klip detect --images=... --prior={weights} --operator=...")
+        return _said(weights)
+
+    return start
 
 
 def _said(weights: Path) -> int:

@@ -22,18 +22,18 @@ import jax
 import jax.numpy as jnp
 
 import klip_jax
-from klip_jax import checkpoint, records
+from klip_jax import checkpoint, own_prior, records
 from klip_jax.assets import folders
 from klip_jax.classifiers.base import Classifier
 from klip_jax.config import build
 from klip_jax.convert import hub_folder, huggingface, published
 from klip_jax.priors.autoencoder import Autoencoder
-from klip_jax.priors.base import NetworkPrior
 from klip_jax.priors.labelled import Labelled
 from klip_jax.rooms import resolve
 
 PACKAGE = pathlib.Path(klip_jax.__file__).parent
 _NAME = re.compile(r"[\w.-]+")
+_OWN = re.compile(r"[\w.]+:\w+")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = (
     *(".safetensors", ".pkl", ".pt", ".pth", ".ckpt", ".bin"),
@@ -49,12 +49,13 @@ _KINDS = {
 _SHA256 = re.compile(r"sha256 \| ([0-9a-f]{64})")
 
 
-def load(name: str | os.PathLike) -> tuple[NetworkPrior | Labelled, dict]:
+def load(name: str | os.PathLike) -> tuple[Any, dict]:
     """Return the prior of released weights, and what they say of themselves.
 
     Args:
       name: a file of `checkpoint.save_weights`, a folder in Hugging Face layout (see
-        `convert.hub_folder`), a name that `find` knows, or a hub id "<owner>/<name>".
+        `convert.hub_folder`), a name that `find` knows, a hub id "<owner>/<name>", or
+        "my.module:make" of your own code (`own_prior`).
 
     Returns:
       (prior, record): the denoiser, a `types.Conditional` too where the network knows
@@ -70,6 +71,8 @@ def load(name: str | os.PathLike) -> tuple[NetworkPrior | Labelled, dict]:
     >>> record["image_shape"]
     [64, 64, 1]
     """
+    if is_own(name):
+        return own_prior.load(str(name))
     path = find(name)
     digest = ""
     if path.is_dir():
@@ -198,6 +201,11 @@ def find(name: str | os.PathLike, setting: str = "prior.weights") -> pathlib.Pat
     remedy = "train them with --mode=train, or convert those of others with "
     remedy = published.remedy(text) or remedy + "--mode=convert"
     raise FileNotFoundError(f"{where}; {remedy}")
+
+
+def is_own(name: str | os.PathLike) -> bool:
+    """Return whether a name is of code, "package.module:name", and of no file."""
+    return bool(_OWN.fullmatch(str(name))) and not pathlib.Path(name).exists()
 
 
 def is_hub_id(text: str) -> bool:

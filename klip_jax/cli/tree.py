@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from klip_jax import hub
+from klip_jax.assets.default_config import get_config
 from klip_jax.cli.places import placed, put
 from klip_jax.cli.sources import reader_of, with_masks
 from klip_jax.recipe import Recipe
@@ -18,9 +19,6 @@ from klip_jax.run import scan_card
 from klip_jax.run.settings import detectors
 
 DETECTORS = "klip,controls"
-_CALIBRATION: dict[str, Any] = dict(
-    draws=256, steps=25, sampler=dict(name="heun.Heun"), law="", healthy=None
-)
 _RUN = dict(images_at_once=1, chunk=16, lease_minutes=10.0)
 _NET = dict(name="unet.UNet", channels=(48, 64, 128), norm_over="image")
 SIZES = "crop", "resize", "pad"
@@ -59,7 +57,7 @@ def detection(asked: Mapping[str, Any], more: Mapping[str, str]) -> dict[str, An
         "posterior": {},
         "detectors": {},
         "main": "",
-        "calibration": dict(_CALIBRATION),
+        "calibration": get_config().calibration.to_dict(),
         "run": dict(_RUN),
         "train": {},
     }
@@ -129,7 +127,7 @@ def training(asked: Mapping[str, Any], more: Mapping[str, str]) -> dict[str, Any
         "posterior": {},
         "detectors": {"klip": {"name": "klip.KLIP"}},
         "main": "klip",
-        "calibration": _CALIBRATION | {"draws": 0},
+        "calibration": get_config().calibration.to_dict() | {"draws": 0},
         "run": dict(_RUN),
         "train": train,
     }

@@ -158,6 +158,8 @@ def prepare(settings: Mapping[str, Any], folder, *, command: str = "") -> Job:
         "operator": operator_digest(settings, scene),
         "reference law": laws.digest(),
     }
+    if source := record["net"].get("source"):  # of `own_prior`
+        digests["source of the prior"] = source
     if parts := [a for a in jax.tree.leaves(detectors) if isinstance(a, jax.Array)]:
         digests["weights of detectors"] = tree_digest(parts)
     job = Job(

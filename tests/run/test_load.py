@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 
 import fake_run
 import numpy as np
@@ -11,7 +12,7 @@ from conftest import ROOT
 import klip_jax
 from klip_jax import hub
 from klip_jax.cli import command
-from klip_jax.run import scan_card
+from klip_jax.run import job, scan_card
 from klip_jax.run.store import Store
 
 
@@ -33,7 +34,8 @@ def test_the_cards_of_shipped_weights_are_those_of_their_configs(name):
 
 def test_shipped_weights_come_with_their_law():
     setup = klip_jax.load("phantom_ct")
-    assert len(setup.law) >= 256 and np.isfinite(setup.law).all() and setup.law_of
+    assert len(setup.law) == 199 and np.isfinite(setup.law).all()
+    assert setup.law_of == "healthy images"
     assert setup.posterior_sampler.samples == 6 and setup.detector.window == (0.02, 0.1)
     assert klip_jax.load_prior("phantom_ct")[1]["sha256"] == setup.record["sha256"]
 
@@ -49,6 +51,56 @@ def test_a_card_that_is_none_is_named(tmp_path):
 def test_weights_without_a_card(files):
     with pytest.raises(FileNotFoundError, match="says for what scan it was calibrated"):
         klip_jax.load(files / "weights.safetensors")
+
+
+OWN = """
+from fake_run import White
+
+def make():
+    return White(), (8, 8, 1)
+
+def shapeless():
+    return White(), (8, 8)
+
+def fails():
+    return 1 / 0
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The file of a module of one's own, with a prior."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_own_prior", raising=False)
+    (tmp_path / "my_own_prior.py").write_text(OWN)
+    return tmp_path / "my_own_prior.py"
+
+
+def test_a_prior_that_is_code(own, tmp_path, monkeypatch):
+    name = "my_own_prior:make"
+    prior, record = hub.load(name)
+    assert isinstance(prior, fake_run.White) and record["image_shape"] == [8, 8, 1]
+    before = job.prepare(fake_run.settings(prior__weights=name), tmp_path / "run")
+    assert before.shape == (8, 8, 1) and before.scene.operator is not None
+    # Another source is another prior: of other laws, and of another workdir.
+    own.write_text(OWN + "# changed\n")
+    with pytest.raises(ValueError, match="the same config with other source of the pr"):
+        job.prepare(fake_run.settings(prior__weights=name), tmp_path / "run")
+    after = job.prepare(fake_run.settings(prior__weights=name), tmp_path / "other")
+    assert before.fingerprints.draws["bright"] != after.fingerprints.draws["bright"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("shapeless", r"its shape \(8, 8\) is not"),
+        ("fails", "ZeroDivisionError"),
+        ("other", "has no 'other'"),
+    ],
+)
+def test_code_that_makes_no_prior(own, name, words):
+    with pytest.raises(ValueError, match=words):
+        hub.load(f"my_own_prior:{name}")
 
 
 WHITE = dict(
