@@ -60,9 +60,11 @@ def test_a_plain_folder_is_of_unknown_group(tmp_path):
     for name in ("b10.png", "b9.PNG", ".hidden.png"):
         write(tmp_path / "set" / name, GREYS[0])
     (tmp_path / "set/notes.txt").write_text("not an image")
-    loaded = load(tmp_path)
+    with pytest.warns(UserWarning, match=r"left out notes\.txt \(\.png, \.jpg"):
+        loaded = load(tmp_path)
     assert loaded.ids == ("b9", "b10") and loaded.groups == ("", "")
     assert loaded.masks is loaded.eligible is loaded.body is loaded.patients is None
+    assert loaded.places[0].file == str(tmp_path / "set/b9.PNG")
 
 
 def test_sixteen_bits_and_rgb(tmp_path):
@@ -158,7 +160,7 @@ def test_what_is_absent_is_named(grouped):
         folder.load(folder="elsewhere", root=str(grouped))
     with pytest.raises(ValueError, match=r"no group 'bad'; it has \['id', 'id_elig"):
         load(grouped, groups=("id", "bad"))
-    with pytest.raises(ValueError, match=r"set: no PNG files; name sub-folders"):
+    with pytest.raises(ValueError, match=r"set: no pictures \(.*name sub-folders"):
         load(grouped)
 
 
