@@ -4,6 +4,8 @@ The guidance here shifts every image by the same known number, and the denoiser 
 every map has a closed form at any noise.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +46,7 @@ class Constant:
 C = 1 + jnp.arange(8.0 * 12 * 2).reshape(SHAPE) / 100
 
 
+@functools.partial(jax.jit, static_argnames=("block", "chunk"))
 def run(samples=SAMPLES, levels=LEVELS, **settings):
     given = jax.random.key(1), Shrink(), Constant(C), None, samples, levels
     return kl.levels_kl(*given, **settings)
@@ -185,7 +188,7 @@ def test_path_kl_counts_the_steps_of_its_window():
 )
 def test_wrong_settings_are_refused(n, settings, message):
     with pytest.raises(ValueError, match=message):
-        run(SAMPLES[:n], **settings)
+        run.__wrapped__(SAMPLES[:n], **settings)
 
 
 @pytest.mark.parametrize("window", [(1.0, 1.0), (-1.0, 2.0), (3.0, 2.0)])

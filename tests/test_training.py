@@ -38,6 +38,22 @@ SEED = jax.random.key(0)
 pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs():
+    """Trainings by one recipe share a program."""
+    known = {}
+
+    def compiled(source, loss, recipe, make=steps._compiled):
+        given = source.draw, loss, recipe
+        if given not in known:
+            known[given] = make(source, loss, recipe)
+        return known[given]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "_compiled", compiled)
+        yield
+
+
 def make_prior(params):
     return EDM(params, NET, sigma_data=0.5)
 
@@ -122,7 +138,7 @@ def test_a_killed_training_goes_on_bit_for_bit(
 
 def test_a_finished_training_is_not_repeated(straight, params, source, monkeypatch):
     state, folder = straight
-    monkeypatch.setattr(training, "train_step", None)
+    monkeypatch.setattr(steps, "_compiled", lambda *given: None)
     same(run(folder, params, source), state)
 
 
