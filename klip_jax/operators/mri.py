@@ -9,7 +9,13 @@ line whose mirror image -k is not kept has A A^T = I / 2, and two kept lines k a
 measure the same numbers twice, each with noise of its own:
 
     A A^T = P,   (P y)(k) = (y(k) + conj y(-k)) / 2.
+
+F has frequency 0 and the image's origin at index 0, or, `centred` as in files of
+scanners, both at index n // 2: shift F unshift. To shift one of the two alone leaves a
+phase that is wrong.
 """
+
+from typing import Any
 
 import chex
 import jax
@@ -19,7 +25,12 @@ from jax import Array
 from jaxtyping import Num
 
 from klip_jax.operators.base import Operator
-from klip_jax.operators.base_kspace import kept_lines
+from klip_jax.operators.base_coils import estimated, loaded, simulated
+from klip_jax.operators.base_kspace import (
+    as_measured,
+    kept_lines,
+    measured_lines,
+)
 from klip_jax.types import Image, Scalar
 
 
@@ -41,9 +52,12 @@ class Cartesian(Operator):
       centre: fraction of the columns that is always kept, in [0, 1]; at least k = 0.
       seed: of the drawn columns, independent of every other randomness.
       pattern: "pairs", "random" or "equispaced".
+      lines: the columns that were measured: indices, a mask [W] or [H, W], or the path
+        of an .npy or .npz file of one of these; then nothing is drawn.
+      centred: whether frequency 0 and the origin are at index n // 2; `lines` too.
 
     `__call__` takes [H, W, 1 or 2] and returns [H, kept, 2] in the unit of x; `lines`
-    [kept] are the kept columns in FFT order.
+    [kept] are the kept columns in FFT order, as y has them.
 
     Raises:
       ValueError: if a setting is out of range, or the centre alone exceeds the budget.
@@ -60,10 +74,14 @@ class Cartesian(Operator):
         centre: float = 0.08,
         seed: int = 0,
         pattern: str = "pairs",
+        lines: Any = None,
+        centred: bool = False,
     ):
         height, width, channels = _check_shape(in_shape)
-        lines = kept_lines(width, acceleration, centre, seed, pattern)
-        mirror = np.minimum(np.searchsorted(lines, -lines % width), len(lines) - 1)
+        drawn = acceleration, centre, seed, pattern
+        lines = _lines(lines, (height, width), centred, drawn)
+        mirror = (lines == -lines[:, None] % width).argmax(1)
+        self.centred = bool(centred)
         self.lines, self.mirror = jnp.asarray(lines), jnp.asarray(mirror)
         self.paired = jnp.asarray(lines[mirror] == -lines % width)
         self.in_shape = (height, width, channels)
@@ -71,7 +89,12 @@ class Cartesian(Operator):
 
     def __call__(self, x: Image) -> Num[Array, "..."]:
         chex.assert_shape(x, self.in_shape)
-        return _measure(_scalar(x), self.lines)
+        return _measure(_scalar(x), self.lines, self.centred)
+
+    def measured(self, kspace: np.ndarray) -> np.ndarray:
+        """Return complex k-space [..., H, kept or W] as y [..., H, kept, 2]."""
+        lines = np.asarray(self.lines)
+        return as_measured(kspace, lines, self.in_shape[:2], self.centred)
 
     def solve_gram(
         self, r: Num[Array, "..."], variance: Scalar, noise_var: Scalar
@@ -92,7 +115,9 @@ class Cartesian(Operator):
         """
         if self.in_shape[-1] == 2:
             return r / (variance + noise_var)
-        mirrored = jnp.roll(r[::-1], 1, axis=0)[:, self.mirror]
+        # Row -k: frequency 0 is at 0, or at n // 2.
+        shift = 1 - r.shape[0] % 2 if self.centred else 1
+        mirrored = jnp.roll(r[::-1], shift, axis=0)[:, self.mirror]
         hermitian = (r + mirrored * jnp.array([1, -1], r.dtype)) / 2
         solved = hermitian / (variance + noise_var) + (r - hermitian) / noise_var
         return jnp.where(self.paired[:, None], solved, r / (variance / 2 + noise_var))
@@ -116,10 +141,14 @@ class MultiCoil(Operator):
 
     Args:
       in_shape: (H, W, 1) for real images, (H, W, 2) for complex ones as (Re, Im).
-      sensitivities: complex [coils, H, W], dimensionless; None simulates them.
+      sensitivities: complex [coils, H, W], dimensionless, or the path of an .npy or
+        .npz file of them; None simulates them.
       coils: number of simulated coils, >= 1.
-      acceleration, centre, seed, pattern: the kept columns, as in `Cartesian`; `seed`
-        is that of the simulated sensitivities too.
+      acceleration, centre, seed, pattern, lines, centred: the kept columns, as in
+        `Cartesian`; `seed` is that of the simulated sensitivities too.
+      calibration: complex k-space [coils, H, W], or of the kept columns, `centred` or
+        not as y, or the path of such a file: the sensitivities are estimated from it by
+        ESPIRiT, with the image's phase where images are real.
 
     `__call__` takes [H, W, 1 or 2] and returns [coils, H, kept, 2] in the unit of x
     times that of the sensitivities; `lines` [kept] are the kept columns in FFT order.
@@ -131,6 +160,8 @@ class MultiCoil(Operator):
     Reference: Pruessmann et al. 1999, "SENSE: sensitivity encoding for fast MRI".
     """
 
+    files = "sensitivities", "calibration"  # settings whose files decide numbers
+
     def __init__(
         self,
         in_shape: tuple[int, int, int],
@@ -141,13 +172,24 @@ class MultiCoil(Operator):
         centre: float = 0.08,
         seed: int = 0,
         pattern: str = "pairs",
+        lines: Any = None,
+        centred: bool = False,
+        calibration: Any = None,
     ):
         height, width, channels = _check_shape(in_shape)
+        drawn = acceleration, centre, seed, pattern
+        lines = _lines(lines, (height, width), centred, drawn)
+        if calibration is not None:
+            if sensitivities is not None:
+                raise ValueError("give sensitivities or calibration, not both")
+            sensitivities = estimated(
+                loaded(calibration), lines, (height, width), centred, real=channels == 1
+            )
         if sensitivities is None:
             if coils < 1:
                 raise ValueError(f"coils={coils}: must be >= 1; 1 is a single coil")
-            sensitivities = _simulate_coils(height, width, coils, seed)
-        maps = np.asarray(sensitivities, complex)
+            sensitivities = simulated(height, width, coils, seed)
+        maps = np.asarray(loaded(sensitivities), complex)
         if maps.ndim != 3 or maps.shape[1:] != (height, width):
             raise ValueError(
                 f"sensitivities have shape {maps.shape}: must be [coils, {height}, "
@@ -159,14 +201,19 @@ class MultiCoil(Operator):
                 "some pixel; set pixels without signal to 0"
             )
         self.sensitivities = jnp.asarray(maps)
-        self.lines = jnp.asarray(kept_lines(width, acceleration, centre, seed, pattern))
+        self.lines, self.centred = jnp.asarray(lines), bool(centred)
         self.in_shape = (height, width, channels)
         self.out_shape = (len(maps), height, self.lines.size, 2)
 
     def __call__(self, x: Image) -> Num[Array, "..."]:
         chex.assert_shape(x, self.in_shape)
         maps = self.sensitivities.astype(jnp.result_type(x.dtype, jnp.complex64))
-        return _measure(maps * _scalar(x), self.lines)
+        return _measure(maps * _scalar(x), self.lines, self.centred)
+
+    def measured(self, kspace: np.ndarray) -> np.ndarray:
+        """Return complex k-space [..., H, kept or W] as y [..., H, kept, 2]."""
+        lines = np.asarray(self.lines)
+        return as_measured(kspace, lines, self.in_shape[:2], self.centred)
 
     def naive_inverse(self, y: Num[Array, "..."]) -> Image:
         """Combine the zero-filled images of the coils; [H, W, 1 or 2].
@@ -190,33 +237,26 @@ def _check_shape(in_shape: tuple[int, int, int]) -> tuple[int, int, int]:
     return height, width, channels
 
 
+def _lines(lines, shape, centred, drawn) -> np.ndarray:
+    if lines is not None:
+        return measured_lines(lines, shape, centred)
+    lines = kept_lines(shape[1], *drawn)
+    if centred:  # as they come in the file
+        lines = np.sort((lines + shape[1] // 2) % shape[1])
+        lines = (lines - shape[1] // 2) % shape[1]
+    return lines
+
+
 def _scalar(x: Array) -> Array:
     """Return an image [H, W, 1 or 2] as one real or complex number a pixel, [H, W]."""
     return x[..., 0] if x.shape[-1] == 1 else jax.lax.complex(x[..., 0], x[..., 1])
 
 
-def _measure(image: Array, lines: Array) -> Array:
+def _measure(image: Array, lines: Array, centred: bool) -> Array:
     """Return the `lines` of the k-space of `image` [..., H, W] as (Re, Im)."""
+    if centred:
+        image = jnp.fft.ifftshift(image, (-2, -1))
     k = jnp.fft.fft2(image, norm="ortho")[..., lines]
+    if centred:
+        k = jnp.fft.fftshift(k, -2)  # the columns are listed as they come
     return jnp.stack([k.real, k.imag], axis=-1)
-
-
-def _simulate_coils(height: int, width: int, coils: int, seed: int) -> np.ndarray:
-    """Return smooth complex maps [coils, H, W] whose squares sum to 1.
-
-    Coil c sits at the angle (c + jitter) / coils of the circle through the corners; it
-    falls off like a Gaussian with distance, and its phase is linear.
-    """
-    # The columns are drawn from `seed` too: a stream of its own.
-    rng = np.random.default_rng([seed, 1])
-    row, column = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
-    angle = 2 * np.pi * (np.arange(coils) + rng.uniform(-0.25, 0.25, coils)) / coils
-    up, right = 2**0.5 * np.stack([np.sin(angle), np.cos(angle)])[:, :, None, None]
-    phase, slope_up, slope_right = rng.uniform(-np.pi, np.pi, (3, coils))[
-        ..., None, None
-    ]
-    distance = (row + up) ** 2 + (column - right) ** 2
-    maps = np.exp(
-        -distance / 2 + 1j * (phase + (slope_up * row + slope_right * column) / 2)
-    )
-    return maps / np.sqrt((abs(maps) ** 2).sum(0))

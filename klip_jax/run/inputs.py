@@ -123,6 +123,8 @@ def load_measurements(data: Mapping[str, Any], operator):
     if "y" not in arrays:
         raise ValueError(f"{path}: no array 'y'; it has {sorted(arrays)}")
     y, dtype = arrays["y"], np.dtype(operator.out_dtype)
+    if y.dtype.kind == "c" and hasattr(operator, "measured"):  # (Re, Im) of MRI
+        y = operator.measured(y)
     if y.dtype.kind not in ("iufc" if dtype.kind == "c" else "iuf"):
         raise ValueError(f"{path}: y is {y.dtype}, but the operator measures {dtype}")
     y = y.astype(dtype)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from klip_jax.operators.mri import Cartesian, MultiCoil
-
-pytestmark = pytest.mark.usefixtures("compile_fast")
+from klip_jax.run.inputs import load_measurements
 
 
 def complex_image(shape):
@@ -184,3 +183,111 @@ def test_wrong_settings_raise(settings, message):
         Cartesian((8, 16, 1), **settings)
     with pytest.raises(ValueError, match="channels"):
         Cartesian((8, 16, 3))
+
+
+def centred_fft(x):
+    """The k-space of MRI files, in words: shift F unshift."""
+    unshifted = np.fft.ifftshift(x, (-2, -1))
+    return np.fft.fftshift(np.fft.fft2(unshifted, norm="ortho"), (-2, -1))
+
+
+@pytest.mark.parametrize("shape", [(8, 12, 1), (7, 9, 2)])
+def test_centred_k_space_as_files_have_it(shape):
+    x, image = complex_image(shape)
+    kept = np.array([1, 3, 4, 5, shape[1] - 1])
+    whole = centred_fft(image)
+    op = Cartesian(shape, lines=kept, centred=True)
+    y = np.asarray(op(jnp.asarray(x)))
+    np.testing.assert_allclose(y, op.measured(whole), atol=1e-5)
+    np.testing.assert_allclose(y, op.measured(whole[:, kept]), atol=1e-5)
+    # To shift the frequencies alone is another number.
+    half = np.fft.fftshift(np.fft.fft2(image, norm="ortho"), (0, 1))[:, kept]
+    assert np.linalg.norm(op.measured(half) - y) > 0.5 * np.linalg.norm(y)
+    a = dense(op)
+    r = np.random.default_rng(1).standard_normal(len(a))
+    expected = np.linalg.solve(0.7 * a @ a.T + 0.01 * np.eye(len(a)), r)
+    u = op.solve_gram(jnp.asarray(r.reshape(op.out_shape), jnp.float32), 0.7, 0.01)
+    np.testing.assert_allclose(np.ravel(u), expected, atol=1e-3 * abs(expected).max())
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_complex_measurements_are_read_as_they_are(tmp_path, dtype):
+    op = Cartesian((4, 10, 1), lines=(4, 5, 6), centred=True)
+    kspace = np.random.default_rng(0).random((2, 4, 10)).astype(dtype) * (1 + 2j)
+    np.savez(tmp_path / "y.npz", y=kspace)
+    y, ids = load_measurements({"measurements": str(tmp_path / "y.npz")}, op)
+    assert ids == ("y_0000", "y_0001") and y.shape == (2, *op.out_shape)
+    expected = np.stack([kspace.real, kspace.imag], -1)[:, :, 4:7]
+    np.testing.assert_allclose(y, expected, rtol=1e-6)
+
+
+def test_lines_are_indices_masks_or_files(tmp_path):
+    shape = (4, 10, 1)
+    mask = np.zeros(10, bool)
+    mask[[0, 2, 9]] = True
+    np.save(tmp_path / "mask.npy", np.tile(mask, (4, 1)))
+    np.savez(tmp_path / "lines.npz", lines=np.array([0, 2, 9]))
+    for lines in (
+        *((0, 2, -1), mask, mask.astype(float), np.tile(mask, (4, 1))),
+        *(tmp_path / "mask.npy", str(tmp_path / "lines.npz")),
+    ):
+        np.testing.assert_array_equal(Cartesian(shape, lines=lines).lines, [0, 2, 9])
+    centred = Cartesian(shape, lines=(0, 5, 9), centred=True)
+    np.testing.assert_array_equal(centred.lines, [5, 0, 4])  # -5, 0, 4
+    drawn, same = (Cartesian(shape, centred=c).lines for c in (False, True))
+    assert sorted(drawn.tolist()) == sorted(same.tolist())
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ((0, 0), "each once"),
+        ((0, 10), "each once"),
+        ((0, -10), "each once"),
+        ((0.5,), "indices"),
+        ((), "indices"),
+        (np.zeros(9, bool), r"\(9,\) must be \(10,\)"),
+        (np.zeros(10, bool), "indices"),
+        (np.eye(4, 10), "whole columns"),
+        (np.ones((3, 10)), "whole columns"),
+    ],
+)
+def test_lines_that_are_none_raise(lines, message):
+    with pytest.raises(ValueError, match=message):
+        Cartesian((4, 10, 1), lines=lines)
+
+
+def test_files_that_are_no_arrays_raise(tmp_path):
+    (tmp_path / "a.npy").write_bytes(b"nothing")
+    np.savez(tmp_path / "b.npz", a=np.ones(2), b=np.ones(2))
+    for name in ("a.npy", "b.npz"):
+        with pytest.raises(ValueError, match=f"{name}: not one array"):
+            Cartesian((4, 10, 1), lines=tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        MultiCoil((4, 10, 1), str(tmp_path / "absent.npy"))
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_coils_from_k_space_and_from_a_file(tmp_path, centred):
+    """Real images: the maps of ESPIRiT carry the phase, so that A x fits."""
+    shape = (24, 24, 1)
+    x = np.zeros(shape, np.float32)
+    x[4:20, 5:18], x[8:12, 8:14] = 1, 0.4
+    maps = np.asarray(MultiCoil(shape, coils=3).sensitivities)
+    truth = MultiCoil(shape, maps, acceleration=1, centred=centred)
+    y = np.asarray(truth(jnp.asarray(x)))
+    np.save(tmp_path / "k.npy", y[..., 0] + 1j * y[..., 1])
+    lines = np.r_[0:24:4, 6:19] if centred else np.r_[0:7, 8:24:4, 18:24]
+    op = MultiCoil(
+        shape, lines=np.unique(lines), centred=centred, calibration=tmp_path / "k.npy"
+    )
+    seen = op.measured(np.load(tmp_path / "k.npy"))
+    gap = np.linalg.norm(op(jnp.asarray(x)) - seen) / np.linalg.norm(seen)
+    assert gap < 0.03
+    np.save(tmp_path / "maps.npy", maps)
+    same = MultiCoil(shape, str(tmp_path / "maps.npy"), centred=centred)
+    np.testing.assert_array_equal(same.sensitivities, truth.sensitivities)
+    with pytest.raises(ValueError, match="not both"):
+        MultiCoil(shape, maps, calibration=tmp_path / "k.npy")
+    with pytest.raises(ValueError, match="calibration has shape"):
+        MultiCoil(shape, calibration=np.ones((3, 5, 5)))
