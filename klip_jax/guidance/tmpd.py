@@ -6,8 +6,9 @@ C is Tweedie's covariance. Of A C A^T only the sums of its rows are used, one de
 of the network for all of them, so that nothing is solved. Exact where A C A^T is
 diagonal, as for a white prior of which pixels are seen, and along a residual that is
 the same everywhere where all rows have the same sum. Where no entry of A C A^T is
-negative, as often in tomography, diag(A C A^T 1) is at least A C A^T, and the score is
-too small rather than too large.
+negative, diag(A C A^T 1) is at least A C A^T, and the score is too small rather than
+too large. Where entries cancel, sums say nothing: the KL at many levels is .88 of the
+truth on the smooth G16 of the tests, and 107 times it on their random R16.
 
 Reference: Boys et al. 2023 (TMPD), section 4 and its diagonal by rows, in
 variance-exploding coordinates; row sums that an inexact network makes negative are
