@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import klip_jax
+from klip_jax.export import finished
 from klip_jax.report.finish import finish
 from klip_jax.report.verdict import lines
 from klip_jax.run import (
@@ -149,6 +150,24 @@ def begin_training(
         weights = train.train_weights(job)
         print(f"next: klip detect --images=... --prior={weights} --operator=...")
         return _said(weights)
+
+    return start
+
+
+def begin_export(folder: str, to: str, detector: str = "") -> Callable[[], int]:
+    """Return the function that writes the maps of a run as files of others.
+
+    Args:
+      folder: the workdir.
+      to: one of `export.finished.KINDS`.
+      detector: whose maps; "" takes the main detector's.
+    """
+    Store(Path(folder))
+
+    def start() -> int:
+        for path in finished.export(folder, to, detector=detector):
+            print(path)
+        return 0
 
     return start
 

@@ -7,6 +7,7 @@
     klip train --images=DIR --minutes=30 --licence="CC BY 4.0"
     klip convert --source=google/ddpm-celebahq-256
     klip report --workdir=runs/DIR
+    klip export runs/DIR --to=nifti
     klip list operators
 
 The settings are those of a config file: `python -m klip_jax.main --config=...` runs the
@@ -33,6 +34,7 @@ WORDS = {
     "train": "a prior of your own images",
     "convert": "weights or data of others into files of ours",
     "report": "rewrite the page of a workdir",
+    "export": "maps of a workdir as NIfTI, DICOM or PNG",
     "list": "what there is, with its settings",
 }
 _DETECT = """\
@@ -180,6 +182,10 @@ def _parser(arguments) -> _Parser:
         convert.add_argument(f"--{name}", type=int, default=default)
     report = command("report")
     report.add_argument("--workdir", "--out", required=True)
+    export = command("export")
+    export.add_argument("workdir", help="of a run")
+    export.add_argument("--to", choices=("nifti", "dicom", "png"), required=True)
+    export.add_argument("--detector", default="", help="default the main one")
     listed = command("list", "kinds: " + ", ".join(listing.KINDS))
     listed.add_argument("kind", choices=[*listing.KINDS, ""], nargs="?", default="")
     listed.add_argument("name", nargs="?", default="", help="all that is said of one")
@@ -251,6 +257,8 @@ def _begin(asked: argparse.Namespace, more: dict[str, str], arguments):
     command, known = shlex.join(["klip", *arguments]), vars(asked)
     if asked.command == "report":
         return commands.begin("report", {}, Path(asked.workdir))
+    if asked.command == "export":
+        return commands.begin_export(asked.workdir, asked.to, asked.detector)
     if asked.command == "convert":
         request = Request(**{name: known[name] for name in Request._fields})
         return commands.begin("convert", {"prior": {"weights": ""}}, Path(), request)

@@ -250,6 +250,21 @@ def test_the_default_recipe_names_every_field():
     assert set(get_config().train.recipe) == set(Recipe._fields)
 
 
+def test_export_hands_over(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(commands, "Store", lambda folder: folder)
+    asked_for = []
+
+    def export(workdir, to, *, detector):
+        asked_for.append((workdir, to, detector))
+        return [tmp_path / "a.nii.gz"]
+
+    monkeypatch.setattr(commands.finished, "export", export)
+    assert command.main(["export", "runs/a", "--to=nifti", "--detector=klip"]) == 0
+    assert asked_for == [("runs/a", "nifti", "klip")]
+    assert "a.nii.gz" in capsys.readouterr().out
+    assert command.main(["export", "runs/a", "--to=gif"]) == 2
+
+
 def test_lists_name_what_configs_name():
     for room in set(listing.ROOMS.values()):
         names = [entry.name for entry in listing.entries(room)]
