@@ -105,6 +105,7 @@ def _numbers(table: Table, judged: Judged, i: int) -> dict[str, Any]:
     columns = table.columns[table.main]
     badge = str(judged.badges[i])
     return {
+        "id": str(table.ids[i]),
         "name": text.plain(str(table.ids[i]), 80),
         "group": text.plain(str(table.groups[i]), 40),
         "badge": badge,

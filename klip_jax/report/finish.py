@@ -99,6 +99,7 @@ def write_report(
     listed = rows[: page.LISTED]
     counts = dict(zip(*np.unique(judged.badges[kept], return_counts=True), strict=True))
     misfits = int(judged.misfit[kept].sum())
+    hints = settings.hints(store)
     fields = {
         **comparison.of_metrics(metrics),
         **comparison.curves(store, table, metrics),
@@ -111,6 +112,7 @@ def write_report(
         "main_has_map": table.main in table.with_map(),
         "any_outline": any(each.outline for each in shown.values()),
         "cards": cards.cards(table, judged, shown, anchors, images),
+        "hints": hints,
         "counts": {k: int(v) for k, v in counts.items()} | {"misfit": misfits},
         "shown": _choice(table, len(kept), order),
         "unit": table.detectors[table.main]["unit"],

@@ -1,5 +1,6 @@
 """The tab "Settings": what was used, the command that gives it again, and the files."""
 
+import json
 from typing import Any
 from urllib.parse import quote
 
@@ -19,7 +20,12 @@ _FILES = {
     "config.json": "settings and versions",
     "maps.zarr": "maps and reconstructions of all images (Zarr v3)",
 }
-_EXPORTED = ("*.nii.gz", "*.nii", "*.dcm", "*.npz")
+_EXPORTED = {
+    "nifti": "maps as NIfTI, in the space of the input",
+    "dicom": "maps as DICOM, beside the series",
+    "overlays": "maps over the images, as PNG",
+}
+GEOMETRY = "geometry.json"
 
 
 def facts(store: Store) -> dict[str, str]:
@@ -78,11 +84,27 @@ def downloads(store: Store) -> list[dict[str, str]]:
         links += [{"href": f"scores/{quote(name)}", "about": about} for name in parts]
     elif parts:
         links.append({"href": "scores/", "about": f"{about}, {len(parts)} parts"})
-    named = {link["href"] for link in links}
-    exported = (path for kind in _EXPORTED for path in store.folder.glob(kind))
-    names = sorted({path.name for path in exported} - named)
-    links += [{"href": quote(name), "about": "exported"} for name in names[:PARTS]]
-    return links
+    return links + [
+        {"href": f"{name}/", "about": about}
+        for name, about in _EXPORTED.items()
+        if (store.folder / name).is_dir()
+    ]
+
+
+def hints(store: Store) -> dict[str, str]:
+    """Return what the run says of the geometry of images that do not fit, by id.
+
+    Raises:
+      ValueError: if geometry.json is there and broken.
+    """
+    path = store.folder / GEOMETRY
+    if not path.is_file():
+        return {}
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): str(sentence) for name, sentence in said.items()}
+    except (ValueError, AttributeError):
+        raise ValueError(f"{path}: not a whole object of sentences") from None
 
 
 def _is_empty(value: Any) -> bool:

@@ -1,5 +1,6 @@
 """Headless Chromium, where it is installed."""
 
+import contextlib
 import pathlib
 
 import pytest
@@ -8,8 +9,9 @@ CHROMIUM = pathlib.Path("/usr/bin/chromium")
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
 
-@pytest.fixture(scope="module")
-def browser():
+@contextlib.contextmanager
+def chromium():
+    """Yield the browser; the test is skipped, with the reason, where it is absent."""
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is absent")
     if not CHROMIUM.is_file():
         pytest.skip(f"{CHROMIUM} is absent: apt-get install chromium")

@@ -8,6 +8,7 @@ import io
 
 import numpy as np
 import pytest
+from chromium import chromium
 from fake_page import write_page
 from fake_results import fake_image, fake_set
 from PIL import Image
@@ -15,6 +16,12 @@ from PIL import Image
 HOSTILE = "<img src=x onerror=\"document.title='broken'\">"
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fake_results import DETECTORS, fake_image, fake_set, write
+from fake_page import write_page
+from fake_results import DETECTORS, data_of, fake_image, fake_set, write
 
 from klip_jax.data.base_geometry import Fit
 from klip_jax.report import cards, p_values, pictures, settings
+from klip_jax.report.finish import finish
 from klip_jax.report.table import read_table
+from klip_jax.run.store import Store
 
 
 def test_images_that_the_main_detector_keeps_are_shown(tmp_path):
@@ -77,8 +80,9 @@ def test_settings_that_are_empty_are_not_listed():
 
 def test_files_beside_the_page_are_linked(tmp_path, monkeypatch):
     store, _ = write(tmp_path / "run", fake_set(3), chunk=2)
-    for name in ("scores.csv", "a map.nii.gz", "law.npz"):
+    for name in ("scores.csv", "law.npz"):
         (store.folder / name).write_bytes(b"")
+    (store.folder / "nifti").mkdir()
     names = [link["href"] for link in settings.downloads(store)]
     assert names == [
         "scores.csv",
@@ -86,7 +90,19 @@ def test_files_beside_the_page_are_linked(tmp_path, monkeypatch):
         "config.json",
         "maps.zarr",
         *(f"scores/part-0000{i}.parquet" for i in range(3)),
-        "a%20map.nii.gz",
+        "nifti/",
     ]
     monkeypatch.setattr(settings, "PARTS", 2)
     assert "scores/" in [link["href"] for link in settings.downloads(store)]
+
+
+def test_a_geometry_that_fits_better_is_told(tmp_path):
+    path = write_page(tmp_path, [fake_image("id_0") | {"misfit": 3.0}])
+    store = Store(path.parent)
+    assert settings.hints(store) == {}
+    (path.parent / "geometry.json").write_text('{"id_0": "1.1 with <b>angles</b>"}')
+    finish(path.parent, data_of([fake_image("id_0")]))
+    assert path.read_text().count("1.1 with &lt;b&gt;angles&lt;/b&gt;") == 2
+    (path.parent / "geometry.json").write_text("[1")
+    with pytest.raises(ValueError, match=r"geometry\.json"):
+        settings.hints(store)
