@@ -27,6 +27,8 @@ def get_config():
             **greys,
         )
         config.prior.weights = "abdomen_ct_64"
+        # The draws of the law that ships were made so.
+        config.calibration.update(steps=25, sampler=dict(churn=0.0))
         config.detectors.klip.update(
             map="coherent_guided", filter_weight=0.0, window=(0.02, 0.3), level_count=5
         )

@@ -42,6 +42,8 @@ def get_config(degradation="blur"):
         )
         config.scan = dict(operator=OPERATORS[degradation], noise_std=0.01)
         config.prior.weights = "faces_gray_64"
+        # The draws of the law that ships were made so.
+        config.calibration.update(steps=25, sampler=dict(churn=0.0))
         config.detectors.klip.update(
             MAPS[degradation], window=(0.02, 0.8), level_count=6, filter_width=1.0
         )

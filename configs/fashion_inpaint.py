@@ -28,6 +28,8 @@ def get_config():
         )
         config.scan = dict(operator=dict(name="mask.Random", keep=0.5), noise_std=0.05)
         config.prior.weights = "fashion_mnist_28"
+        # The draws of the law that ships were made so.
+        config.calibration.update(steps=25, sampler=dict(churn=0.0))
         config.detectors.klip.update(
             map="coherent_guided",
             window=(0.02, 0.8),

@@ -1,7 +1,7 @@
 """Whether p-values are what they say: both laws, on healthy images of four sets.
 
     python experiments/laws.py --make=phantoms|slices|brains|faces   a law, to ship
-    python experiments/laws.py --cover=...                scores of other healthy images
+    python experiments/laws.py --cover=... --part=test|held   of other healthy images
     python experiments/laws.py --draw=phantoms --sampler=churn       scores of draws
     python experiments/laws.py                             the tables, from kept scores
 
@@ -15,6 +15,7 @@ An image costs its posterior and one look, 170 to 190 calls of a network of 64x6
 seconds on a phantom, 4 on the others, on one quiet core; a killed run goes on.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -33,9 +34,10 @@ flags.DEFINE_enum("make", None, list(laws.SETS), "Make the law of a set.")
 flags.DEFINE_enum("cover", None, list(laws.SETS), "Judge the law of a set.")
 flags.DEFINE_enum("draw", None, list(laws.SETS), "Score draws of a set's prior.")
 flags.DEFINE_enum("sampler", "heun", list(laws.SAMPLERS), "Of --draw.")
-flags.DEFINE_integer("healthy", laws.HEALTHY, "Held-out images of the law.")
-flags.DEFINE_integer("draws", 0, "Draws of the model; 0 keeps those of the law there.")
-flags.DEFINE_integer("count", 0, "Of --cover, images; 0: all of the set.")
+flags.DEFINE_integer("healthy", laws.HEALTHY, "Held-out images; 0 keeps the old ones.")
+flags.DEFINE_integer("draws", 0, "Draws of the model; 0 keeps the old ones.")
+flags.DEFINE_enum("part", "test", laws.PARTS, "Of --cover: test set, or held-out ones.")
+flags.DEFINE_integer("count", 100, "Of --cover, images.")
 flags.DEFINE_string("workdir", "runs/laws", "Where results are kept.")
 HERE = Path(__file__).resolve().parent
 SCORES = HERE / "scores" / "laws.json"
@@ -45,7 +47,7 @@ def main(_):
     if FLAGS.make:
         make(FLAGS.make)
     elif FLAGS.cover:
-        cover(FLAGS.cover)
+        cover(FLAGS.cover, FLAGS.part)
     elif FLAGS.draw:
         draw(FLAGS.draw, FLAGS.sampler)
     else:
@@ -55,40 +57,41 @@ def main(_):
 
 
 def make(name):
-    """Write the law of a set beside its weights."""
-    healthy = dict(name=f"lab.held_out:{name}", count=FLAGS.healthy)
-    settings = laws.settings(name, draws=FLAGS.draws, law="none", healthy=healthy)
-    job = prepare(settings, Path(FLAGS.workdir) / f"{name}_law")
-    made = references(job, job.viewer())
-    save(job, made)
+    """Write the law of a set beside its weights; what is not asked for is kept."""
     path = laws.path_of(name)
-    law = reference_law.load_law(job.folder / "law.npz")
-    if not law.scores and path.is_file():
-        old = reference_law.load_law(path)
-        law = reference_law.Law(
-            old.scores,
-            old.fingerprints,
-            law.healthy,
-            law.healthy_fingerprints,
-            law.patients,
-        )
-    reference_law.save_law(path, law)
+    law = reference_law.load_law(path) if path.is_file() else reference_law.Law({}, {})
+    if FLAGS.healthy:
+        images = dict(name=f"lab.held_out:{name}", count=FLAGS.healthy)
+        new = calibrated(name, "healthy", draws=0, healthy=images)
+        parts = "healthy", "healthy_fingerprints", "patients"
+        law = dataclasses.replace(law, **{part: getattr(new, part) for part in parts})
+        reference_law.save_law(path, law)
+    if FLAGS.draws:
+        new = calibrated(name, "draws", draws=FLAGS.draws)
+        parts = "scores", "fingerprints"
+        law = dataclasses.replace(law, **{part: getattr(new, part) for part in parts})
+        reference_law.save_law(path, law)
     print(f"{path}: {len(law.healthy)} detectors, {path.stat().st_size} bytes")
 
 
-def cover(name):
-    """Keep the scores and p-values of healthy images that no law has seen."""
-    rows = {}
-    for part, data in laws.covered(name, FLAGS.count).items():
-        settings = laws.settings(name, draws=0, data=data)
-        job = prepare(settings, Path(FLAGS.workdir) / f"{name}_{part}")
-        viewer = job.viewer()
-        columns = detect(job, references(job, viewer), viewer).scores()
-        mine = columns["detector"] == settings["main"]
-        for column in ("image_id", "patient", "score"):
-            rows.setdefault(column, []).extend(columns[column][mine].tolist())
-        rows.setdefault("part", []).extend([part] * int(mine.sum()))
-    keep("covered", name, rows)
+def calibrated(name, kind, **calibration):
+    """Return the law that a run makes, in a workdir of its own."""
+    settings = laws.settings(name, law="none", **calibration)
+    job = prepare(settings, Path(FLAGS.workdir) / f"{name}_{kind}")
+    save(job, references(job, job.viewer()))
+    return reference_law.load_law(job.folder / "law.npz")
+
+
+def cover(name, part):
+    """Keep the scores of healthy images that no law has seen."""
+    data = laws.covered(name, part, FLAGS.count)
+    settings = laws.settings(name, draws=0, data=data)
+    job = prepare(settings, Path(FLAGS.workdir) / f"{name}_{part}")
+    viewer = job.viewer()
+    columns = detect(job, references(job, viewer), viewer).scores()
+    mine = columns["detector"] == settings["main"]
+    names = "image_id", "patient", "score"
+    keep(part, name, {column: columns[column][mine].tolist() for column in names})
 
 
 def draw(name, sampler):

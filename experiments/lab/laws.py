@@ -23,15 +23,20 @@ SETS = {
 SAMPLERS: dict[str, dict[str, Any]] = {
     "heun": dict(sampler=dict(name="heun.Heun"), steps=25),
     "heun_60": dict(sampler=dict(name="heun.Heun"), steps=60),
-    "churn": dict(sampler=dict(name="heun.Heun", churn=0.2), steps=25),
-    "churn_40": dict(sampler=dict(name="heun.Heun", churn=0.4), steps=40),
+    "churn_25": dict(sampler=dict(name="heun.Heun", churn=0.4), steps=25),
+    "churn_60": dict(sampler=dict(name="heun.Heun", churn=0.4), steps=60),
     "ancestral_50": dict(sampler=dict(name="ancestral.Ancestral"), steps=50),
     "ancestral_100": dict(sampler=dict(name="ancestral.Ancestral"), steps=100),
     "ancestral_200": dict(sampler=dict(name="ancestral.Ancestral"), steps=200),
 }
 """{name: settings of calibration}."""
+USED = "churn_60"
+"""That of the default config."""
+CONFORMAL = "healthy images"
 CACHED = {"slices": "A", "brains": "B_all", "faces": "C"}
 """Tables of `detection.py` that hold healthy images of the test sets."""
+PARTS = "test", "held"
+COLUMNS = "image_id", "patient", "score"
 ALPHAS = 0.01, 0.05, 0.10
 ALARMS = 0.02, 0.10
 """Range that false alarms of the law without data should be in, at 0.05."""
@@ -48,29 +53,26 @@ def path_of(name: str) -> Path:
 def settings(name: str, *, data=None, **calibration) -> dict[str, Any]:
     """Return the config of a set as plain data, with these settings of calibration."""
     chosen = problems.settings(SETS[name][0])
-    chosen["calibration"] = chosen["calibration"] | calibration
+    chosen["calibration"] |= SAMPLERS[USED] | calibration
     if name == "slices":
         # It looks at eligible tissue, which nobody has marked in held-out slices.
         chosen["detectors"].pop("intensity_distance")
     return chosen | ({} if data is None else {"data": data})
 
 
-def covered(name: str, count: int = 0) -> dict[str, dict[str, Any]]:
-    """Return, as data of configs, healthy images that no law has seen.
+def covered(name: str, part: str, count: int) -> dict[str, Any]:
+    """Return, as data of a config, healthy images that no law has seen.
 
     Args:
       name: of the set.
-      count: of the first ones alone; 0 for all.
+      part: "test", of the test set, or "held", held-out ones behind those of the law.
+      count: of the first ones.
     """
-    more = {"phantoms": 300, "slices": 101, "brains": 0, "faces": 0}[name]
-    held = dict(name=f"lab.held_out:{name}", first=HEALTHY, measurements="")
-    if name == "phantoms":
-        return {"held": held | dict(count=count or more)}
+    if part == "held":
+        held = dict(name=f"lab.held_out:{name}", first=HEALTHY, count=count)
+        return held | dict(measurements="")
     data = problems.settings(SETS[name][0])["data"]
-    tests = {"slices": 200, "brains": 190, "faces": 150}[name]
-    data |= dict(groups=("id",), per_group=min(count or tests, tests))
-    rest = min(more, count - tests) if count else more
-    return {"test": data} | ({"held": held | dict(count=rest)} if rest > 0 else {})
+    return data | dict(groups=("id",), per_group=count)
 
 
 def rounded(kept):
@@ -90,10 +92,11 @@ def report(kept) -> tuple[dict[str, Any], str]:
         judged = covered_scores(name, kept)
         if judged is None:
             continue
-        for law, known in laws_of(name).items():
-            found = numbers[f"{name}, {law}"] = coverage(law, known, *judged)
-            rows.append([name, law, *written(found)])
-            checks += checks_of(name, law, found)
+        for law, known in laws_of(name, kept).items():
+            images = judged if law == CONFORMAL else all_healthy(name, *judged)
+            result = numbers[f"{name}, {law}"] = coverage(known, *images)
+            rows.append([name, law, *written(result)])
+            checks += checks_of(name, law, result)
     head = ["healthy images", "law", "images (patients)", "scores in the law", "KS"]
     head += [f"p <= {a:g}" for a in ALPHAS]
     text = tables.markdown(head, rows)
@@ -109,31 +112,43 @@ def covered_scores(name, kept):
 
     Those of `laws.py --cover`, else those of a table of `detection.py`.
     """
-    rows = kept.get("covered", {}).get(name)
-    if rows is None and name in CACHED:
+    parts = [kept[part][name] for part in PARTS if name in kept.get(part, {})]
+    if not parts and name in CACHED:
         table = scores.of(scores.read(scores.path_of(CACHED[name])), OURS)
-        rows = {k: v[table["group"] == "id"] for k, v in table.items()}
-    if rows is None:
+        parts = [{k: v[table["group"] == "id"] for k, v in table.items()}]
+    if not parts:
         return None
+    rows = {k: np.concatenate([part[k] for part in parts]) for k in COLUMNS}
     names = zip(rows["patient"], rows["image_id"], strict=True)
-    return np.array(rows["score"]), np.array([p or i for p, i in names])
+    return rows["score"], np.array([p or i for p, i in names])
 
 
-def laws_of(name) -> dict[str, np.ndarray]:
+def all_healthy(name, judged, patients):
+    """Return (scores, patients) of these and of the law's images, unseen by draws."""
+    law = reference_law.load_law(path_of(name))
+    own = law.healthy.get("klip", np.zeros(0))
+    of = np.arange(len(own)) % max(law.patients, 1)
+    names = [f"law {i}" for i in of]
+    return np.concatenate([judged, own]), np.array([*patients, *names])
+
+
+def laws_of(name, kept) -> dict[str, np.ndarray]:
     """Return the scores of the main detector that each law of a set is made of."""
-    path, chosen = path_of(name), settings(name)
-    law = reference_law.load_law(path)
+    chosen, laws = settings(name), {}
     _, record = hub.load(chosen["prior"]["weights"])
-    detector, laws = build("detectors", chosen["detectors"]["klip"]), {}
-    if "klip" in law.healthy:
-        laws["healthy images"] = law.healthy["klip"]
-    if "klip" in law.scores:
-        widened = calibration.widened(law.scores["klip"], detector, record)
-        laws["draws of the model"] = widened
+    detector = build("detectors", chosen["detectors"]["klip"])
+    healthy = reference_law.load_law(path_of(name)).healthy
+    if "klip" in healthy:
+        laws[CONFORMAL] = healthy["klip"]
+    for sampler in SAMPLERS:
+        drawn = kept.get("draws", {}).get(f"{name} {sampler}")
+        if drawn is not None:
+            widened = calibration.widened(np.array(drawn), detector, record)
+            laws[f"draws, {sampler}"] = widened
     return laws
 
 
-def coverage(law, known, judged, patients) -> dict[str, Any]:
+def coverage(known, judged, patients) -> dict[str, Any]:
     """Return how p-values of healthy images are spread under a law."""
     p = calibration.p_value(judged, known)
     flagged = {}
@@ -154,17 +169,19 @@ def coverage(law, known, judged, patients) -> dict[str, Any]:
     )
 
 
-def checks_of(name, law, found):
-    """Yield the checks of a law: its false alarms, and for draws their distance.
+def checks_of(name, law, result):
+    """Yield the checks of a law that is in use: false alarms, and for draws distance.
 
     With m healthy images in the law and n judged, the number flagged is beta-binomial:
     both are samples. Its range of 99 % is asked for.
     """
-    sizes = found["images"], found["size"]
+    if law not in (CONFORMAL, f"draws, {USED}"):
+        return
+    sizes = result["images"], result["size"]
     for alpha in ALPHAS:
-        count, n, size = found["flagged"][f"{alpha:g}"]["count"], *sizes
+        count, n, size = result["flagged"][f"{alpha:g}"]["count"], *sizes
         title = f"{name}, {law}, flagged at {alpha:g}"
-        if law == "healthy images":
+        if law == CONFORMAL:
             most = np.floor(alpha * (size + 1))
             low, high = stats.betabinom(n, most, size + 1 - most).interval(0.99)
         elif alpha == 0.05:
@@ -175,28 +192,26 @@ def checks_of(name, law, found):
         yield dict(
             name=title, value=count, target=alpha * n, tolerance=[low, high], ok=ok
         )
-    if law != "healthy images":
-        ks, ok = found["ks"], found["ks"] <= FAR
+    if law != CONFORMAL:
+        ks, ok = result["ks"], result["ks"] <= FAR
         yield dict(name=f"{name}, {law}, KS", value=ks, target=0, tolerance=FAR, ok=ok)
 
 
-def written(found) -> list[str]:
+def written(result) -> list[str]:
     """Return a law's cells of the table."""
-    many = str(found["images"])
-    if found["patients"] < found["images"]:
-        many += f" ({found['patients']})"
-    flagged = (tables.interval(f, 3) for f in found["flagged"].values())
-    return [many, str(found["size"]), f"{found['ks']:.3f}", *flagged]
+    many = str(result["images"])
+    if result["patients"] < result["images"]:
+        many += f" ({result['patients']})"
+    flagged = (tables.interval(f, 3) for f in result["flagged"].values())
+    return [many, str(result["size"]), f"{result['ks']:.3f}", *flagged]
 
 
 def draws(kept) -> list[list[str]]:
     """Return the rows of the table of samplers, on phantoms."""
-    law = reference_law.load_law(path_of("phantoms"))
     judged = covered_scores("phantoms", kept)
-    parts = [law.healthy.get("klip", np.zeros(0)), *(judged or ())[:1]]
-    healthy = np.concatenate(parts)
-    if not len(healthy):
+    if judged is None:
         return []
+    healthy, _ = all_healthy("phantoms", *judged)
     rows = [["healthy phantoms", str(len(healthy)), "", *_quantiles(healthy), ""]]
     for name, own in SAMPLERS.items():
         values = kept.get("draws", {}).get(f"phantoms {name}")

@@ -81,8 +81,8 @@ def get_config() -> ConfigDict:
             main="klip",
             calibration=dict(
                 draws=256,
-                sampler=dict(name="heun.Heun"),
-                steps=25,
+                sampler=dict(name="heun.Heun", churn=0.4),
+                steps=60,
                 law="",
                 healthy=None,
             ),

@@ -117,7 +117,7 @@ WHITE = dict(
 
 
 @pytest.fixture(scope="module")
-def detected(compile_fast, tmp_path_factory):
+def detected(tmp_path_factory):
     """A folder with y.npz, and in out/ what `klip detect` made of it."""
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
