@@ -49,11 +49,6 @@ def pytest_runtest_setup(item):
     jax.config.update("jax_disable_most_optimizations", FAST and not slow)
 
 
-@pytest.fixture(scope="module")
-def compile_fast():
-    """All that is not slow does."""
-
-
 @pytest.fixture
 def shared_data():
     path = ROOT.parent / "shared"

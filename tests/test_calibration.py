@@ -13,7 +13,6 @@ from klip_jax.reference_law import Law, load_law, save_law
 
 SHAPE = (8, 8, 1)
 NOISE_STD = 0.1
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 def smooth_prior(mean=0.5):

@@ -10,7 +10,6 @@ from klip_jax.posterior import PosteriorSampler
 from klip_jax.priors.analytic import Gaussian
 from klip_jax.types import Scan
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE, NOISE_STD = (12, 12, 1), 0.1
 SETTINGS = dict(name="ct.ParallelBeam", views=8, detectors=18)
 LISTED = geometry.conventions(SETTINGS, SHAPE, 18)

@@ -7,7 +7,6 @@ from klip_jax.operators.ct import ParallelBeam
 from klip_jax.parallel import shard_vmap
 
 COUNT = 8
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 def noisy(op, scale, x, key):

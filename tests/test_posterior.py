@@ -20,7 +20,6 @@ from klip_jax.samplers.langevin import Langevin
 from klip_jax.scan import simulate
 from klip_jax.types import Posterior, Scan
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 KEY = jax.random.key(0)
 SMALL = PosteriorSampler(samples=3, steps=4)
 draw = jax.jit(PosteriorSampler.__call__)

@@ -20,7 +20,6 @@ DOCUMENTED = sorted(
     for path in ROOT.rglob("*.py")
     if ">>> " in path.read_text()
 )
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 def module(name):

@@ -18,7 +18,6 @@ from klip_jax.operators.identity import Identity
 from klip_jax.operators.mri import Cartesian
 from klip_jax.result import Result
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE = (8, 8, 1)
 SAMPLER = klip_jax.PosteriorSampler(samples=2, steps=2)
 SCANNER = Identity(SHAPE)

@@ -20,7 +20,7 @@ from klip_jax.samplers.projection import Projection
 from klip_jax.samplers.proximal import Proximal
 from klip_jax.types import Scan
 
-pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
+pytestmark = pytest.mark.usefixtures("x64")
 KEY = jax.random.key(0)
 
 

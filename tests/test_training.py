@@ -35,7 +35,6 @@ class TwoLayers(nn.Module):
 
 NET = TwoLayers()
 SEED = jax.random.key(0)
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 @pytest.fixture(scope="module", autouse=True)

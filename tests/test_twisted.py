@@ -9,7 +9,7 @@ from klip_jax.guidance.none import NoGuidance
 from klip_jax.samplers.ancestral import Ancestral
 from klip_jax.twisted import Twisted
 
-pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
+pytestmark = pytest.mark.usefixtures("x64")
 KEY = jax.random.key(0)
 
 

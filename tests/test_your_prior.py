@@ -1,12 +1,9 @@
-"""What docs/your_prior.md shows works: a network on the host is a prior like another."""
+"""What docs/your_prior.md shows works: a network on the host is a prior as any."""
 
 import re
 
 import conftest
 import numpy as np
-import pytest
-
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 def test_a_network_on_the_host():

@@ -8,8 +8,6 @@ import pytest
 from klip_jax.classifiers.base import Classifier, cam_mask, grad_cam, scaled_cam
 from klip_jax.classifiers.resnet import ResNet
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 
 @pytest.fixture(scope="module")
 def classifier():

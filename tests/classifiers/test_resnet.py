@@ -14,7 +14,6 @@ from PIL import Image
 from klip_jax.checkpoint import check_fit, load_weights
 from klip_jax.classifiers.resnet import EPSILON, BasicBlock, ResNet
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 WEIGHTS = Path(__file__).parents[2] / "checkpoints" / "cifar10_resnet18.safetensors"
 SMALL = ResNet((1, 1), width=4, classes=3)
 

@@ -18,7 +18,7 @@ from klip_jax.config import build
 from klip_jax.convert import edm, hub_folder, pickles
 from klip_jax.priors.base import timestep_sigmas
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compile_fast")]
+pytestmark = pytest.mark.slow
 CELEBAHQ = dict(
     sample_size=256,
     in_channels=3,

@@ -6,8 +6,6 @@ import pytest
 from klip_jax.data.augment import Augment, augment, augmented
 from klip_jax.data.base import image_source, labelled_source
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 
 @pytest.fixture(scope="module")
 def blob():

@@ -8,7 +8,6 @@ from klip_jax.data import npz
 from klip_jax.data.base import in_memory, labelled_source
 from klip_jax.data.base_join import join
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 RNG = np.random.default_rng(0)
 PIXELS = np.float32(RNG.uniform(size=(4, 3, 3, 1)))
 BYTES = RNG.integers(0, 256, (4, 3, 3), np.uint8)

@@ -14,8 +14,6 @@ from klip_jax.detectors.classifier_features import KNN, ViM, origin
 from klip_jax.detectors.classifier_logits import GEN, MSP, Energy
 from klip_jax.types import Given
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 
 @pytest.fixture
 def saved(shared_data):

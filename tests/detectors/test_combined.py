@@ -12,8 +12,6 @@ from klip_jax.detectors.klip import KLIP, Looked
 from klip_jax.detectors.msma import MSMA
 from klip_jax.types import Given
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 PARTS = dict(rough=Gradient(block=1), bright=Intensity(block=1, top_share=0.0))
 M = 50
 judge = jax.jit(lambda detector, looked: detector.judge(looked))

@@ -10,8 +10,6 @@ from klip_jax.operators.identity import Identity
 from klip_jax.priors.analytic import Gaussian
 from klip_jax.types import Given, Posterior, Scan
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 SHAPE = (8, 10, 2)
 run = jax.jit(lambda detector, given: detector(jax.random.key(0), given))
 

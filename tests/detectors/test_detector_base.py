@@ -14,7 +14,6 @@ from klip_jax.priors.analytic import Gaussian
 from klip_jax.types import Given
 
 SHAPE, SIGMA = (4, 4, 1), 0.4
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 def coloured_prior():

@@ -21,7 +21,6 @@ BLIND = {
     "eigenscore.EigenScore": "a Gaussian prior is as certain of every image",
 }
 GIVEN = {"picture", "scan", "posterior", "classifier", "eligible"}
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 @pytest.fixture(scope="module")

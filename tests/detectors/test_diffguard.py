@@ -27,7 +27,6 @@ from klip_jax.guidance.none import NoGuidance
 from klip_jax.priors.analytic import Gaussian
 from klip_jax.types import Given
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE = (4, 4, 1)
 PRIOR = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(16), jnp.full(16, 0.01))
 X = 0.5 + 0.1 * jax.random.normal(jax.random.key(0), SHAPE)

@@ -15,7 +15,6 @@ from klip_jax.guidance.classifier_free import ClassifierFree, Label
 from klip_jax.priors.analytic import Gaussian
 from klip_jax.types import Given
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE, V = (4, 4, 1), 0.01
 PRIOR = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(16), jnp.full(16, V))
 X = 0.5 + 0.05 * jax.random.normal(jax.random.key(0), SHAPE)

@@ -8,8 +8,6 @@ from lab.golden_diffguard import load
 from lab.golden_diffnb import diffnb
 from lab.golden_latent import of_latents
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 
 @pytest.fixture
 def golden(shared_data):

@@ -14,7 +14,6 @@ from klip_jax.priors.analytic import Gaussian
 from klip_jax.priors.base import timestep_sigmas
 from klip_jax.types import Given
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE, SPREAD = (4, 4, 1), 0.04
 X = 0.5 + 0.2 * jax.random.normal(jax.random.key(0), SHAPE)
 Z = jax.random.normal(jax.random.key(1), (2, *SHAPE))

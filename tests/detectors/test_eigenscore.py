@@ -7,7 +7,6 @@ from klip_jax.detectors.eigenscore import EigenScore, leading
 from klip_jax.priors.analytic import Gaussian, Mixture
 from klip_jax.types import Given
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE, KEY, SIGMA = (4, 4, 1), jax.random.key(0), 0.5
 COUNTS = dict(modes=3, iterations=60)
 

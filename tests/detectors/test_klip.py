@@ -31,7 +31,6 @@ from klip_jax.scan import simulate
 SHAPE, NOISE_STD = (16, 16, 1), 0.2
 DETECTOR = KLIP(level_count=3, top_share=0.1, map="coherent", filter_weight=1.0)
 SAMPLER = PosteriorSampler(samples=3, steps=8)
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 def smooth_prior():

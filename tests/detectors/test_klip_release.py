@@ -13,7 +13,6 @@ from klip_jax.types import Scan
 SHAPE = (8, 8, 1)
 PRIOR = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(64), jnp.full(64, 0.04))
 OPERATOR = ParallelBeam(SHAPE, views=5)
-pytestmark = pytest.mark.usefixtures("compile_fast")
 run = jax.jit(klip_release.maps, static_argnames=("samples", "steps"))
 
 

@@ -9,7 +9,6 @@ from klip_jax.operators.identity import Identity
 from klip_jax.priors.analytic import Gaussian, gaussian_kl
 from klip_jax.types import Given, Scan
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE, KEY = (3, 2, 1), jax.random.key(0)
 
 

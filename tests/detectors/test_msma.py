@@ -9,7 +9,6 @@ from klip_jax.priors.analytic import Gaussian
 from klip_jax.types import Given
 
 SHAPE, LEVELS = (4, 6, 2), jnp.float32([0.02, 0.2, 2.0])
-pytestmark = pytest.mark.usefixtures("compile_fast")
 fit, fit_positions = jax.jit(msma.fit), jax.jit(msma.fit_positions)
 
 

@@ -8,7 +8,6 @@ from klip_jax.priors.analytic import Gaussian
 from klip_jax.types import Given
 
 SHAPE = (4, 3, 2)
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 def test_expected_error_of_one_step_on_a_gaussian_prior():

@@ -9,7 +9,6 @@ from klip_jax.priors.analytic import Gaussian
 from klip_jax.priors.function import prior
 from klip_jax.types import Given
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE, KEY = (4, 3, 1), jax.random.key(0)
 
 

@@ -1,12 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from klip_jax.detectors.scoped import SCOPED, ratio
 from klip_jax.priors.analytic import Gaussian
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE, KEY = (4, 4, 1), jax.random.key(0)
 
 

@@ -12,7 +12,6 @@ from klip_jax.types import Given, Scan
 
 SHAPE, LEVELS = (6, 6, 1), jnp.float32([0.1, 0.6, 2.0])
 PRIOR = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(36), jnp.full(36, 0.04))
-pytestmark = pytest.mark.usefixtures("compile_fast")
 run = jax.jit(sinogram_error.errors, static_argnames="steps")
 
 

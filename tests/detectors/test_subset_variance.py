@@ -25,7 +25,6 @@ SHAPE, VIEWS, NOISE_STD = (6, 6, 1), 6, 0.1
 OPERATOR = ParallelBeam(SHAPE, views=VIEWS)
 PRIOR = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(36), jnp.full(36, 0.04))
 SIGMAS = jnp.append(sde.log_levels(5, 0.05, 5.0)[::-1], 0)
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 @pytest.fixture(scope="module")

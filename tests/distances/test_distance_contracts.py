@@ -13,7 +13,6 @@ from klip_jax import distances
 from klip_jax.classifiers.base import Classifier
 from klip_jax.classifiers.resnet import ResNet
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SIMILARITIES = {"pixel.psnr", "pixel.ssim"}
 SHAPE = (12, 12, 3)
 NET = ResNet((1,), width=4, classes=3)

@@ -13,7 +13,6 @@ from klip_jax.distances import base_vgg
 from klip_jax.distances.base_vgg import VGG16
 from klip_jax.distances.perceptual import DISTS, LPIPS
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 of = jax.jit(lambda distance, a, b: distance(a, b))
 
 

@@ -10,8 +10,6 @@ from klip_jax.classifiers.base import Classifier
 from klip_jax.classifiers.resnet import ResNet
 from klip_jax.distances import deep, logits, pixel
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 
 @pytest.fixture
 def golden(shared_data):

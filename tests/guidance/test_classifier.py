@@ -25,7 +25,6 @@ from klip_jax.resize import nearest
 from klip_jax.sample import sample
 from klip_jax.samplers.ddim import DDIM
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE, SPREAD = (8, 8, 1), 0.09
 PRIOR = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(64), jnp.full(64, SPREAD))
 WEIGHT = jax.random.normal(jax.random.key(0), (64,))

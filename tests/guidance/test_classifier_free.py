@@ -17,7 +17,6 @@ from klip_jax.sample import sample
 from klip_jax.samplers.ddim import DDIM
 from klip_jax.samplers.heun import Heun
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE = (4, 4, 1)
 SIGMAS = jnp.float32([2.0, 1.0, 0.5, 0.2, 0.0])
 X = 0.5 + jax.random.normal(jax.random.key(0), SHAPE)

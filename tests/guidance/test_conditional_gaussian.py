@@ -10,7 +10,7 @@ from klip_jax.guidance.pigdm import PiGDM
 from klip_jax.priors.analytic import Gaussian
 from klip_jax.scan import conditional_shift
 
-pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.3, 8.0])

@@ -6,7 +6,7 @@ import pytest
 
 from klip_jax.guidance.dps import DPS, DPSWithoutJacobian
 
-pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
+pytestmark = pytest.mark.usefixtures("x64")
 
 # Section 2.3 of the theory, at these nodes: I of DPS with the true noise, without J.
 NODES = np.geomspace(0.01, 50, 12)

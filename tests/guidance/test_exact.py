@@ -8,7 +8,7 @@ from klip_jax.guidance.conditional_gaussian import ConditionalGaussian
 from klip_jax.guidance.guided import Guided
 from klip_jax.guidance.none import NoGuidance
 
-pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.5, 10.0])

@@ -11,7 +11,7 @@ from klip_jax.operators.base import Operator
 from klip_jax.priors.function import prior
 from klip_jax.types import Scan
 
-pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.5, 10.0])

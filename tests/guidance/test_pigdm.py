@@ -6,7 +6,7 @@ import pytest
 from klip_jax import kl, sde
 from klip_jax.guidance.pigdm import PiGDM
 
-pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def total(bed, guidance, sigma):

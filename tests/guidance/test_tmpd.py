@@ -8,7 +8,7 @@ from klip_jax.guidance.tmpd import TMPD
 from klip_jax.priors.analytic import Gaussian
 from klip_jax.scan import residual
 
-pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
+pytestmark = pytest.mark.usefixtures("x64")
 SIGMA = 0.6
 
 

@@ -10,7 +10,7 @@ from klip_jax.guidance.trace_covariance import TraceCovariance
 from klip_jax.priors.function import prior
 from klip_jax.scan import data_score
 
-pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
+pytestmark = pytest.mark.usefixtures("x64")
 
 # Section 2.3 of the theory, "trace C/d" at these nodes.
 NODES = np.geomspace(0.01, 50, 12)

@@ -16,7 +16,6 @@ from PIL import Image
 from klip_jax.checkpoint import check_fit, load_weights
 from klip_jax.nets.conditional_unet import ConditionalUNet, GroupNorm
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 WEIGHTS = Path(__file__).parents[2] / "checkpoints" / "cifar10_32.safetensors"
 SMALL = ConditionalUNet((8, 8), (1, 1), attention=(1,), classes=3, embedding=8)
 SHAPE = (8, 8, 3)

@@ -7,8 +7,6 @@ import pytest
 
 from klip_jax.nets import base
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 X = jax.random.normal(jax.random.key(0), (6, 8, 3))
 TAPS = [(1, 1), (1, 3, 3, 1), (1, 2, 4, 5)]
 

@@ -18,7 +18,6 @@ from klip_jax.nets.ncsnpp import NCSNpp
 from klip_jax.nets.song_unet import SongUNet
 from klip_jax.nets.unet2d import UNet2DModel
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 DOWN, UP = ("DownBlock2D", "AttnDownBlock2D"), ("AttnUpBlock2D", "UpBlock2D")
 SMALL = dict(block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1)
 SMALL |= dict(down_block_types=DOWN, up_block_types=UP)

@@ -27,7 +27,6 @@ from klip_jax.nets.latent_unet import CrossAttention, LatentUNet
 from klip_jax.nets.vq_autoencoder import VQAutoencoder
 from klip_jax.priors.base import timestep_sigmas
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SMALL = dict(width=32, multipliers=(1, 2), blocks=1)
 NETS = {
     "adm": ADM(**SMALL, attention=(1,), head_channels=16, out_channels=6),

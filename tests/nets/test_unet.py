@@ -11,7 +11,6 @@ from klip_jax.nets.unet import UNet, depth_to_space, space_to_depth
 from klip_jax.priors.edm import EDM
 
 NET = UNet(channels=(8, 8), groups=4)
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,6 @@ import scipy.ndimage
 from klip_jax.operators.blur import GaussianBlur, MotionBlur, UniformBlur
 from klip_jax.testing import check_operator
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 MODE = {"circular": "wrap", "zero": "constant"}  # the same in scipy.ndimage
 IMAGE = np.random.default_rng(1).random((17, 22, 1)).astype(np.float32)
 

@@ -8,8 +8,6 @@ import scipy.fft
 
 from klip_jax.operators.dct import SubsampledDCT
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 
 def test_measurements_equal_the_kept_coefficients_of_scipy():
     op = SubsampledDCT((9, 14, 2), keep=0.4)

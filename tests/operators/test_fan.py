@@ -9,8 +9,6 @@ import pytest
 from klip_jax.operators import base_ct, ct, fan
 from klip_jax.testing import check_operator
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 
 def relative(found, expected):
     return np.linalg.norm(np.asarray(found) - expected) / np.linalg.norm(expected)

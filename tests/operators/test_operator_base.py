@@ -13,8 +13,6 @@ from klip_jax.operators.mask import Half
 from klip_jax.operators.mri import Cartesian
 from klip_jax.testing import check_operator
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 SHAPE = (8, 9, 1)
 
 

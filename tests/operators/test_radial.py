@@ -5,8 +5,6 @@ import pytest
 
 from klip_jax.operators.radial import RadialLines
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 
 @pytest.mark.parametrize("contested", ["measured", "last"])
 @pytest.mark.parametrize(

@@ -9,8 +9,6 @@ from PIL import Image
 from klip_jax.operators.superres import Superresolution
 from klip_jax.testing import check_operator
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 PILLOW = {"box": Image.Resampling.BOX, "bicubic": Image.Resampling.BICUBIC}
 
 

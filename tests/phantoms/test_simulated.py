@@ -6,8 +6,6 @@ import pytest
 from klip_jax.phantoms import blobs, lines, simulated
 from klip_jax.phantoms.base_simulated import Kind, tissue
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 GREYS = (0.3, 0.7)
 
 

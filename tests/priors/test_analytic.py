@@ -12,7 +12,7 @@ from klip_jax.priors.analytic import (
     mixture_posterior_kl,
 )
 
-pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
+pytestmark = pytest.mark.usefixtures("x64")
 PRIORS = {"Gaussian": beds.g16, "Mixture": beds.m16}
 
 

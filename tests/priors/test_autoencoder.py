@@ -7,8 +7,6 @@ import pytest
 
 from klip_jax.priors.autoencoder import Autoencoder
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 
 class Halves(nn.Module):
     """Means of 2x2 pixels in [-1, 1], times five."""

@@ -13,7 +13,6 @@ from klip_jax.priors.labelled import Labelled
 from klip_jax.recipe import Cast
 from klip_jax.types import Conditional, Denoiser
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE, LAW = (4, 4, 1), dict(log_mean=-1.2, log_std=1.2)
 SIGMA = jnp.float32(0.3)
 

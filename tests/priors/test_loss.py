@@ -16,8 +16,6 @@ from klip_jax.priors.patches import Patches
 from klip_jax.priors.score import Score
 from klip_jax.priors.velocity import Velocity
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 SHAPE, LAW = (8, 8, 1), dict(log_mean=-1.2, log_std=1.2)
 BETAS = np.linspace(1e-4, 0.02, 100)
 

@@ -13,8 +13,6 @@ from klip_jax.priors.edm import EDM
 from klip_jax.priors.epsilon import Epsilon
 from klip_jax.priors.velocity import Velocity
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 BETAS = tuple(np.linspace(1e-4, 0.02, 1000))
 SIGMA_DATA = 0.7
 

@@ -92,7 +92,7 @@ def test_wrong_settings_are_refused(make, message):
 
 
 @pytest.mark.slow
-def test_the_network_of_the_reference(shared_data, compile_fast):
+def test_the_network_of_the_reference(shared_data):
     folder = shared_data / "golden"
     weights = edm.load(folder / "padis_net.safetensors", size=64, patch=24, pad=8)
     net, params = golden.network(weights)

@@ -14,7 +14,6 @@ from klip_jax.samplers.ancestral import Ancestral
 from klip_jax.scan import residual
 from klip_jax.types import Scan
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE = (4, 4, 1)
 PRIOR = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(16), jnp.full(16, 0.25))
 SCAN = Scan(Half(SHAPE), jnp.linspace(0.0, 1.0, 8)[:, None], 1.0)

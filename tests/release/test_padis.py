@@ -11,7 +11,6 @@ from klip_jax.sample import sample
 from klip_jax.scan import residual
 from klip_jax.types import Scan
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE = (6, 6, 1)
 
 

@@ -24,9 +24,6 @@ def fold(shifts, reducer, axis=None):
     return jax.vmap(one, axis_name=axis)(shifts)
 
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
-
 @pytest.fixture(scope="module")
 def shifts():
     return jax.random.normal(jax.random.key(0), (3, 12, 4, 6, 2))

@@ -10,7 +10,6 @@ from klip_jax.priors.function import prior
 from klip_jax.release import song22
 from klip_jax.sample import sample
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SHAPE = (6, 6, 1)
 PRIOR = Gaussian(jnp.full(SHAPE, 0.5), jnp.eye(36), jnp.full(36, 0.25))
 OPERATOR = RadialLines(SHAPE, views=4, expansion=2)

@@ -20,8 +20,6 @@ from klip_jax.nets.latent_unet import LatentUNet
 from klip_jax.nets.vq_autoencoder import VQAutoencoder
 from klip_jax.run.convert import Request, convert
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 ONE = dict(width=64, multipliers=(1,), blocks=1, attention=())
 ADM_NET = ADM(**ONE, out_channels=6)
 LATENT = LatentUNet(**ONE | dict(attention=(0,)), classes=1000, context=4)

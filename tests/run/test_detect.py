@@ -24,7 +24,7 @@ class DEVICES:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def weights(compile_fast):
+def weights():
     """Keep the programs of a run: the jobs here differ in their data alone."""
     programs, compiled = {}, {}
 

@@ -11,8 +11,6 @@ from klip_jax.data.base import in_memory
 from klip_jax.run import detect, job, law, look
 from klip_jax.run.settings import detectors
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 A = dict(name="fake_run:Brightness")
 
 

@@ -15,7 +15,6 @@ from klip_jax.classifiers.resnet import ResNet
 from klip_jax.run import detect, job, law
 from klip_jax.run.store import Store
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 SETTINGS = dict(
     classifier=dict(weights="names"),
     detectors=dict(

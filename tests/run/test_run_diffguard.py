@@ -16,7 +16,6 @@ from klip_jax.nets.vq_autoencoder import VQAutoencoder
 from klip_jax.run import detect, job, law, parts
 from klip_jax.run.store import Store
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 PICTURE, LATENT = (16, 16, 3), (8, 8, 3)
 RESNET = dict(name="resnet.ResNet", stages=[1], width=4, classes=3)
 CODES = dict(name="vq_autoencoder.VQAutoencoder", width=32, multipliers=[1, 1])

@@ -13,7 +13,6 @@ from klip_jax.priors.labelled import Labelled
 from klip_jax.run import steps, train, trained_prior
 from klip_jax.run.training_images import as_bytes, as_source, checked_labels
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 RESNET = dict(
     name="resnet.ResNet", stages=(1,), width=2, classes=2, mean=(0.5,), std=(0.25,)
 )

@@ -19,7 +19,7 @@ from klip_jax.samplers.proximal import Proximal
 from klip_jax.scan import residual
 from klip_jax.types import Scan
 
-pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
+pytestmark = pytest.mark.usefixtures("x64")
 KEY, SIGMA, NEXT = jax.random.key(0), np.float64(0.6), np.float64(0.4)
 
 

@@ -27,7 +27,7 @@ from klip_jax.samplers.null_space import NullSpace
 from klip_jax.samplers.predictor_corrector import PredictorCorrector
 from klip_jax.types import Sampler
 
-pytestmark = pytest.mark.usefixtures("x64", "compile_fast")
+pytestmark = pytest.mark.usefixtures("x64")
 HIGH, LOW = 200.0, 0.002
 # Its errors of first and second order cancel near 100 levels: finer ones tell.
 FINER = {"PredictorCorrector": 8}
