@@ -160,6 +160,12 @@ def _check(files, modes):
             clear = "transparency" in image.info
             pages = getattr(image, "n_frames", 1)
             kind = image.format
+            turned = image.getexif().get(_ORIENTATION, 1)
+        if kind == "TIFF" and turned != 1:
+            # Pillow (13.0) reads the lines of such files at a wrong length.
+            raise ValueError(
+                f"{file}: is stored turned (orientation {turned}); save it upright"
+            )
         if pages > 1:
             raise ValueError(f"{file}: {pages} pages; save one image a file")
         # Pillow would halve the depth of 16-bit colour; the header has the true one.
@@ -203,9 +209,7 @@ def _check_depth(files, greys):
 def _read(file):
     with _opened(file) as image:
         image.load()
-        # Pillow turns a TIFF while it loads it, and no other.
-        turned = image.format == "TIFF"
-        return np.asarray(image if turned else ImageOps.exif_transpose(image))
+        return np.asarray(ImageOps.exif_transpose(image))
 
 
 def _opened(file):
@@ -223,8 +227,7 @@ def _depth(file: Path, image: Image.Image) -> int:
 
 def _shape(image):
     width, height = image.size
-    # Pillow has turned the size of a TIFF by now, and of no other.
-    if image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) >= _TURNED:
+    if image.getexif().get(_ORIENTATION, 1) >= _TURNED:
         width, height = height, width
     return height, width, 3 if image.mode == "RGB" else 1
 

@@ -36,15 +36,17 @@ def test_jpeg_and_files_of_one_stem(tmp_path):
     np.testing.assert_allclose(loaded.images[0, ..., 0] * 255, jpeg, atol=1e-4)
 
 
-@pytest.mark.parametrize("ending", ["tif", "png"])
-def test_a_photograph_is_turned_as_it_says(tmp_path, ending):
+def test_a_photograph_is_turned_as_it_says(tmp_path):
     tags = Image.Exif()
     tags[0x0112] = 6  # the top of what is stored is the right side
-    write(tmp_path / f"a.{ending}", GREYS[0], exif=tags)
+    write(tmp_path / "a.png", GREYS[0], exif=tags)
     loaded = load(tmp_path)
     assert loaded.shape == (5, 6, 1)
     turned = np.rot90(GREYS[0], -1)
     np.testing.assert_allclose(loaded.images[0, ..., 0] * 255, turned, atol=1e-4)
+    write(tmp_path / "a.tif", GREYS[0], exif=tags)
+    with pytest.raises(ValueError, match=r"a\.tif: is stored turned \(orientation 6"):
+        load(tmp_path / "a.tif")
 
 
 def test_floats_and_one_picture(tmp_path):
