@@ -6,11 +6,12 @@ Runs the fast tests that are named, all without names, in this process, and adds
 it and its children compute for each test and each import. CPU seconds hardly depend on
 who else uses the machine, as those of a clock do. Prints one JSON object: `seconds` by
 folder, `files` by file, the dearest `tests`, and `checks`, that none failed. With all
-of them it writes results/test_costs.md, the table in CONTRIBUTING.md.
+of them it writes the table in CONTRIBUTING.md.
 """
 
 import collections
 import contextlib
+import re
 import resource
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from lab import tables
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST = 20  # tests that are named
+TABLE = re.compile(r"(?<=<!-- costs -->\n).*(?=<!-- end of costs -->)", re.DOTALL)
 
 
 class Costs:
@@ -70,8 +72,9 @@ def main():
     whole = sum(seconds.values())
     if not asked:
         rows = [[f"`{folder}`", f"{s:.0f}"] for folder, s in seconds.items()]
-        text = tables.markdown(["tests", "CPU s"], [*rows, ["all", f"{whole:.0f}"]])
-        (ROOT / "experiments" / "results" / "test_costs.md").write_text(text)
+        table = tables.markdown(["tests", "CPU s"], [*rows, ["all", f"{whole:.0f}"]])
+        page = ROOT / "CONTRIBUTING.md"
+        page.write_text(TABLE.sub(f"\n{table}\n", page.read_text()))
     dearest = dict(costs.seconds.most_common(MOST))
     finish(
         dict(
