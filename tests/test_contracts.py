@@ -30,13 +30,9 @@ from klip_jax.sample import sample
 from klip_jax.testing import check_operator
 from klip_jax.types import Guidance, Sampler, Scan
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-SHAPES = [
-    (17, 19, 1),
-    (12, 9, 2),
-    pytest.param((9, 12, 3), marks=pytest.mark.slow),
-    pytest.param((16, 16, 1), marks=pytest.mark.slow),
-]
+ODD = (17, 9, 2)  # of one channel where it takes no more
+OTHERS = (17, 19, 1), (12, 9, 2), (9, 12, 3), (16, 16, 1)
+SHAPES = [ODD, *(pytest.param(shape, marks=pytest.mark.slow) for shape in OTHERS)]
 SMALL = (9, 8, 1)
 
 
@@ -86,6 +82,8 @@ def build(cls, shape):
     except ValueError:
         if shape[-1] == 1:
             raise
+        if shape == ODD:
+            return cls((*shape[:2], 1))
         pytest.skip(f"{cls.__name__} does not take {shape[-1]} channels")
 
 
@@ -105,7 +103,7 @@ def test_operator_keeps_its_contract(operator_class, shape):
     check_operator(build(operator_class, shape), jax.random.key(0))
 
 
-@pytest.mark.parametrize("shape", SHAPES[:2], ids=str)
+@pytest.mark.parametrize("shape", SHAPES[:3], ids=str)
 def test_solve_gram_equals_a_dense_solve(operator_class, shape):
     op = build(operator_class, shape)
     a, solve = dense(op), jax.jit(operator_class.solve_gram)
@@ -138,15 +136,19 @@ def test_operator_composes(kind):
 
 
 def test_operator_follows_the_dtype(operator_class):
+    @jax.jit
+    def three(op, x, y):
+        return op(x), op.adjoint(y), op.solve_gram(y, 0.5, 0.2)
+
     with jax.enable_x64(True):
         op = operator_class(SMALL)
         kx, ky = jax.random.split(jax.random.key(3))
         x = jax.random.normal(kx, op.in_shape, jnp.float64)
         y = jax.random.normal(ky, op.out_shape, jnp.float64)
-        r = op.solve_gram(y, 0.5, 0.2)
-        assert op(x).dtype == op.adjoint(y).dtype == r.dtype == jnp.float64
-        assert op(x.astype(jnp.float32)).dtype == jnp.float32
-        x, ax, y, ahy = (np.asarray(a) for a in (x, op(x), y, op.adjoint(y)))
+        ax, ahy, r = three(op, x, y)
+        assert ax.dtype == ahy.dtype == r.dtype == jnp.float64
+        assert jax.eval_shape(op, x.astype(jnp.float32)).dtype == jnp.float32
+        x, ax, y, ahy = (np.asarray(a) for a in (x, ax, y, ahy))
         gap = np.vdot(ax, y) - np.vdot(x, ahy)
         assert abs(gap) <= 1e-13 * np.linalg.norm(ax) * np.linalg.norm(y)
 
