@@ -27,8 +27,6 @@ BADGES = {
 }
 """Words of what is said of an image; "misfit" stands beside one of the others."""
 
-_KEYS = {"model": "p_value", "conformal": "p_conformal"}
-
 
 class Judged(NamedTuple):
     """What is said of each image.
@@ -53,14 +51,12 @@ def judge(table: Table, metrics: dict[str, Any]) -> Judged:
 
     Args:
       table: of the run.
-      metrics: `needs_look` says by which law and alpha; else the model's law, or the
-        conformal one where there is no other.
+      metrics: `needs_look` says by which law and alpha; else the first law that gives
+        any p-value.
     """
     columns, asked = table.columns[table.main], metrics.get("needs_look") or {}
     alpha = float(asked.get("alpha", ALARM))
-    law = _KEYS.get(asked.get("law", ""), asked.get("law", ""))
-    if law not in LAWS:
-        law = first_law(columns)
+    law = asked.get("law") or first_law(columns)
     p = columns[law] if law else np.full(len(table.index), np.nan)
     badges = np.full(len(p), "unknown", object)
     with np.errstate(invalid="ignore"):

@@ -25,7 +25,8 @@ class Shown(NamedTuple):
       images: pictures in [0, 1] by their title; maps are laid over the last one.
       extras: further ones, that the main detector has kept.
       heatmaps: by the name of the detector, shrunk.
-      peak: (row, column) of the highest pixel of the main map; None without a map.
+      peak: (row, column) of the highest pixel of the main map that is not padded; None
+        without a map.
       outline: around what is odd, as the path of an SVG; "" if nobody knows.
     """
 
@@ -65,7 +66,10 @@ def read_shown(
         heatmap = read(store.array(f"{name}/heatmap"), index)[0]
         shape = heatmap.shape
         if name == table.main:
-            peak = pixels.peak_of(heatmap)
+            # Padded pixels are not of the input.
+            fits = None if images is None else images.fits
+            inside = True if fits is None else fits[index[0]].inside
+            peak = pixels.peak_of(np.where(inside, heatmap, np.nan))
         longest = pixels.LONGEST if name == table.main else SMALL
         heatmaps[name] = pixels.shrunk(heatmap, longest)
     masks = None if known is None else known.masks

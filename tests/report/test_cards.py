@@ -68,6 +68,17 @@ def test_the_peak_is_told_in_the_pixels_of_the_input():
     assert cards.peak_text((3, 4), None, fit) == "row 8, column 10 of the input"
 
 
+def test_the_peak_is_not_in_the_padding(tmp_path):
+    image = fake_image("id_0")
+    image["arrays"]["klip/heatmap"][[1, 20], [2, 9]] = 80.0, 50.0
+    store, data = write(tmp_path / "run", [image])
+    fit = Fit((24, 24), (0, 0, 24, 24), (24, 24), (4, 4), (32, 32))
+    for fits, peak in ((None, (1, 2)), ((fit,), (20, 9))):
+        some = dataclasses.replace(data, fits=fits)
+        shown = pictures.read_shown(store, read_table(store), some, 0, ["klip"])
+        assert shown.peak == peak
+
+
 def test_the_peak_without_millimetres():
     assert cards.peak_text((3, 4), None) == "row 3, column 4"
     assert cards.peak_text(None, (1.0, 1.0)) == ""

@@ -42,10 +42,11 @@ def test_badges_at_their_limits(tmp_path):
 
 def test_the_law_that_is_asked_for(tmp_path):
     table = tables(tmp_path / "a", [0.01, 0.9], conformal=[0.9, 0.02])
-    for law in ("conformal", "p_conformal"):
-        judged = p_values.judge(table, {"needs_look": {"law": law, "alpha": 0.01}})
-        assert judged.law == "p_conformal"
-        assert judged.badges.tolist() == ["clear", "borderline"]
+    assert p_values.judge(table, {}).law == "p_conformal"  # it is trusted more
+    look = {"law": "p_value", "alpha": 0.005}
+    judged = p_values.judge(table, {"needs_look": look})
+    assert judged.law == "p_value"
+    assert judged.badges.tolist() == ["borderline", "clear"]
 
 
 def test_ties_are_broken_by_the_score(tmp_path):
