@@ -3,6 +3,7 @@
     python experiments/laws.py --make=phantoms|slices|brains|faces   a law, to ship
     python experiments/laws.py --cover=... --part=test|held   of other healthy images
     python experiments/laws.py --draw=phantoms --sampler=churn       scores of draws
+    python experiments/laws.py --exact                     errors of draws of known law
     python experiments/laws.py                             the tables, from kept scores
 
 A law is made of `--healthy` images that the prior was not trained on and no test set
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from absl import app, flags
 from checks import finish
-from lab import laws
+from lab import exact_draws, laws
 
 from klip_jax import reference_law
 from klip_jax.files import write_atomically
@@ -34,6 +35,7 @@ flags.DEFINE_enum("make", None, list(laws.SETS), "Make the law of a set.")
 flags.DEFINE_enum("cover", None, list(laws.SETS), "Judge the law of a set.")
 flags.DEFINE_enum("draw", None, list(laws.SETS), "Score draws of a set's prior.")
 flags.DEFINE_enum("sampler", "heun", list(laws.SAMPLERS), "Of --draw.")
+flags.DEFINE_boolean("exact", False, "Judge the samplers by priors of known law.")
 flags.DEFINE_integer("healthy", laws.HEALTHY, "Held-out images; 0 keeps the old ones.")
 flags.DEFINE_integer("draws", 0, "Draws of the model; 0 keeps the old ones.")
 flags.DEFINE_enum("part", "test", laws.PARTS, "Of --cover: test set, or held-out ones.")
@@ -50,6 +52,9 @@ def main(_):
         cover(FLAGS.cover, FLAGS.part)
     elif FLAGS.draw:
         draw(FLAGS.draw, FLAGS.sampler)
+    elif FLAGS.exact:
+        for name, chosen in laws.SAMPLERS.items():
+            keep("exact", name, exact_draws.errors(**chosen))
     else:
         report, text = laws.report(known())
         write_atomically(HERE / "results" / "laws.md", text.encode())

@@ -97,6 +97,7 @@ def report(kept) -> tuple[dict[str, Any], str]:
             result = numbers[f"{name}, {law}"] = coverage(known, *images)
             rows.append([name, law, *written(result)])
             checks += checks_of(name, law, result)
+    rows.append(["brains", "the other patients", *written(by_patient())])
     head = ["healthy images", "law", "images (patients)", "scores in the law", "KS"]
     head += [f"p <= {a:g}" for a in ALPHAS]
     text = tables.markdown(head, rows)
@@ -104,6 +105,12 @@ def report(kept) -> tuple[dict[str, Any], str]:
         quantiles = ["5 %", "25 %", "50 %", "75 %", "95 %"]
         head = ["scores of", "images", "calls a draw", *quantiles, "KS from healthy"]
         text += "\n" + tables.markdown(head, drawn)
+    if known := kept.get("exact"):
+        head = ["draws of known law", "calls a draw", *next(iter(known.values()))]
+        values = (
+            [n, _calls(n), *(f"{v:.3f}" for v in e.values())] for n, e in known.items()
+        )
+        text += "\n" + tables.markdown(head, values)
     return {"checks": checks, "laws": numbers}, text
 
 
@@ -121,6 +128,18 @@ def covered_scores(name, kept):
     rows = {k: np.concatenate([part[k] for part in parts]) for k in COLUMNS}
     names = zip(rows["patient"], rows["image_id"], strict=True)
     return rows["score"], np.array([p or i for p, i in names])
+
+
+def by_patient() -> dict[str, Any]:
+    """Return the coverage in brains by a law of the other patients of the test set."""
+    judged, patients = covered_scores("brains", {})
+    p = np.array(
+        [
+            calibration.p_value(score, judged[patients != own])
+            for score, own in zip(judged, patients, strict=True)
+        ]
+    )
+    return spread(p, patients, len(judged))
 
 
 def all_healthy(name, judged, patients):
@@ -150,7 +169,11 @@ def laws_of(name, kept) -> dict[str, np.ndarray]:
 
 def coverage(known, judged, patients) -> dict[str, Any]:
     """Return how p-values of healthy images are spread under a law."""
-    p = calibration.p_value(judged, known)
+    return spread(calibration.p_value(judged, known), patients, len(known))
+
+
+def spread(p, patients, size) -> dict[str, Any]:
+    """Return how p-values are spread: flagged with intervals, distance from uniform."""
     flagged = {}
     for alpha in ALPHAS:
         count, n = int((p <= alpha).sum()), len(p)
@@ -163,7 +186,7 @@ def coverage(known, judged, patients) -> dict[str, Any]:
     return dict(
         images=len(p),
         patients=len(set(patients)),
-        size=len(known),
+        size=size,
         ks=calibration.departure(p).ks,
         flagged=flagged,
     )
@@ -213,13 +236,18 @@ def draws(kept) -> list[list[str]]:
         return []
     healthy, _ = all_healthy("phantoms", *judged)
     rows = [["healthy phantoms", str(len(healthy)), "", *_quantiles(healthy), ""]]
-    for name, own in SAMPLERS.items():
+    for name in SAMPLERS:
         values = kept.get("draws", {}).get(f"phantoms {name}")
         if values is not None:
-            calls = own["steps"] * build("samplers", own["sampler"]).calls_per_step
             ks = f"{stats.ks_2samp(values, healthy).statistic:.3f}"
-            rows.append([name, str(len(values)), str(calls), *_quantiles(values), ks])
+            cells = [name, str(len(values)), _calls(name), *_quantiles(values), ks]
+            rows.append(cells)
     return rows
+
+
+def _calls(name) -> str:
+    own = SAMPLERS[name]
+    return str(own["steps"] * build("samplers", own["sampler"]).calls_per_step)
 
 
 def _quantiles(values) -> list[str]:
