@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from klip_jax.types import Posterior as Posterior
     from klip_jax.types import Scan as Scan
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "Detection": "klip_jax.types.Detection",

@@ -12,7 +12,7 @@ from typing import Any
 from klip_jax import hub
 from klip_jax.assets.default_config import get_config
 from klip_jax.cli.places import placed, put
-from klip_jax.cli.sources import reader_of, with_masks
+from klip_jax.data.kinds import settings_of
 from klip_jax.recipe import Recipe
 from klip_jax.rooms import resolve
 from klip_jax.run import scan_card
@@ -68,7 +68,7 @@ def detection(asked: Mapping[str, Any], more: Mapping[str, str]) -> dict[str, An
         settings["calibration"] |= card["calibration"]
         settings |= {k: card[k] for k in ("seed", "posterior", "detectors", "main")}
     if asked.get("healthy"):
-        settings["calibration"]["healthy"] = reader_of(asked["healthy"])
+        settings["calibration"]["healthy"] = settings_of(asked["healthy"])
     chosen = asked.get("detectors")
     if not chosen and not settings["detectors"]:
         if settings["scan"] is None:
@@ -167,13 +167,19 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 def _plain_reader(asked, path: str) -> dict[str, Any]:
     if not asked.get("reader"):
-        return reader_of(path, asked.get("masks") or "")
+        return settings_of(path, masks=asked.get("masks") or "")
     reader, place = resolve("data", asked["reader"]), str(Path(path).absolute())
     known = inspect.signature(reader).parameters
     field = next((name for name in ("file", "folder", "path") if name in known), None)
     if field is None:
         raise ValueError(f"--reader={asked['reader']}: it reads no file or folder")
-    return with_masks({"name": asked["reader"], field: place}, asked.get("masks"))
+    settings: dict[str, Any] = {"name": asked["reader"], field: place}
+    if not asked.get("masks"):
+        return settings
+    masks = str(Path(asked["masks"]).absolute())
+    if "masks" in known:
+        return settings | {"masks": masks}
+    return {"name": "masked.load", "data": settings, "folder": masks}
 
 
 def _part(reader, share, asked, *, most: int = 0) -> dict[str, Any]:
