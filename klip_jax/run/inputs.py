@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from klip_jax.data import measurements
 from klip_jax.data.base import ImageSet, data_root
-from klip_jax.data.base_npz import read_arrays
 from klip_jax.keys import image_keys, words
 from klip_jax.spelling import short
 
@@ -119,10 +119,12 @@ def load_measurements(data: Mapping[str, Any], operator):
     path = path if path.is_file() else data_root(data.get("root", "")) / path
     if not path.is_file():
         raise FileNotFoundError(f"{data['measurements']}: no such measurements")
-    arrays = read_arrays(path)
+    arrays = measurements.read(path)
     if "y" not in arrays:
         raise ValueError(f"{path}: no array 'y'; it has {sorted(arrays)}")
     y, dtype = arrays["y"], np.dtype(operator.out_dtype)
+    if "centred_mask" in arrays:
+        measurements.check_lines(arrays["centred_mask"], operator, str(path))
     if y.dtype.kind == "c" and hasattr(operator, "measured"):  # (Re, Im) of MRI
         y = operator.measured(y)
     if y.dtype.kind not in ("iufc" if dtype.kind == "c" else "iuf"):
