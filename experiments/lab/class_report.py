@@ -158,9 +158,10 @@ def _costs(numbers, costs) -> dict:
 def describe(tuned: dict[str, Any]) -> str:
     """Return the settings of DiffGuard in words."""
     own = known.diffguard(tuned)
+    climbed = own["steps"] - own["skipped"]
     where = "everywhere" if tuned["cut"] is None else f"where the map > {tuned['cut']}"
     return (
         f"classifier-free guidance of weight {tuned['weight']:g} {where}, "
-        f"{own['steps']} noise levels, up to {own['stop_psnr']:.3g} dB, "
+        f"{climbed} of {own['steps']} noise levels, up to {own['stop_psnr']:.3g} dB, "
         f"{own['distance']}, against {own['against']}"
     )
