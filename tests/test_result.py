@@ -118,7 +118,7 @@ def test_keys():
     assert score == detect(key=np.int64(3)).score
     assert score == detect(key=jax.random.PRNGKey(3)).score  # of the old kind
     for wrong in (0.5, "a", None, True):
-        with pytest.raises(TypeError, match="or a whole number, its seed"):
+        with pytest.raises(TypeError, match="or a whole number as its seed"):
             detect(key=wrong)
 
 
