@@ -9,10 +9,10 @@ the likelihood score's alone. Without flags: the list that the table shows. With
 every sampler named with every guidance named, as configs name them; "exact" is the true
 score. Each chain has --calls network calls.
 
-Prints one JSON object with `checks` (true scores in steps of second order, and the
-reference by particles, have uniform ranks) and writes
+Prints one JSON object with `checks` (Heun's and corrected chains of true scores, and
+the reference by particles, have uniform ranks) and writes
 experiments/results/sbc.md where no flag narrows the list. About two minutes on one
-core.
+quiet core.
 """
 
 import time
@@ -180,7 +180,7 @@ def table(rows):
 
 
 def checks(rows):
-    """Small steps of true scores are calibrated, and so is the reference."""
+    """The best steps of true scores are calibrated, and so is the reference."""
     for row, on in rows.items():
         sampler, _, score = row.partition(" + ")
         for problem, value in on.items():
