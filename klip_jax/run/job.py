@@ -77,11 +77,17 @@ class Job:
 
     @property
     def drawn(self) -> dict[str, Detector]:
-        """The detectors that need draws of the model: no law of theirs ships."""
+        """The detectors that need draws of the model: no law of theirs ships.
+
+        Controls alone are not worth hundreds of draws: they go without p-values.
+        """
         if not self.draws:
             return {}
         known = {*self.laws.draws, *self.laws.healthy}
-        return {n: d for n, d in self.detectors.items() if n not in known}
+        without = {n: d for n, d in self.detectors.items() if n not in known}
+        main = self.settings["main"]
+        worth = any(n == main or not d.control for n, d in without.items())
+        return without if worth else {}
 
     def law_sizes(self) -> dict[str, Any]:
         """Return how many scores the laws of each detector are of, and patients.

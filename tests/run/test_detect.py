@@ -317,10 +317,14 @@ def test_healthy_images_that_ship_need_neither_images_nor_draws(tmp_path):
         assert np.isnan(columns["p_value"]).all()
         meta = json.loads((tmp_path / "run/config.json").read_text())
         assert meta["laws"]["healthy"] == dict(bright=9, misfit=9)
+        # For the sake of a control alone nothing is drawn.
+        settings["detectors"]["grey"] = dict(name="controls.Intensity")
+        job_, found, _ = run(settings, tmp_path / "control")
+        assert job_.drawn == {} and len(found["grey"].law) == 0
         # A law is made anew where it is asked for.
         settings["calibration"] |= dict(law="none", draws=4)
         job_, found, _ = run(settings, tmp_path / "anew")
-        assert job_.drawn.keys() == {"bright", "misfit"}
+        assert job_.drawn.keys() == {"bright", "misfit", "grey"}
         assert len(found["bright"].draws) == 4 and len(found["bright"].healthy) == 0
 
 
