@@ -33,10 +33,9 @@ def moments(bed, sampler, runs):
     return jax.lax.map(one, jax.random.split(KEY, runs))
 
 
-@pytest.mark.parametrize("name", ["white", "random"])
-def test_draws_have_the_posterior_of_the_chain_at_any_number_of_levels(name):
+def test_draws_have_the_posterior_of_the_chain_at_any_number_of_levels():
     # Few levels, where the chain's own law is far from the prior: 12.
-    bed = beds.white() if name == "white" else beds.random(4, 0)
+    bed = beds.random(4, 0)
     sampler, runs = Twisted(particles=256, steps=12), 60
     means, seconds = moments(bed, sampler, runs)
     target = chain_posterior(bed, sampler)

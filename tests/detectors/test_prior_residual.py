@@ -10,6 +10,7 @@ from klip_jax.priors.function import prior
 from klip_jax.types import Given
 
 SHAPE, KEY = (4, 3, 1), jax.random.key(0)
+run = jax.jit(lambda detector, given: detector(KEY, given))
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,10 @@ def test_the_mean_is_over_noise(known):
     # D = x^2 takes away x - x^2 - s^2 in the mean, at any x.
     x = known[1]
     square = prior(lambda x, sigma: x**2)
-    run = jax.jit(lambda key: residuals(key, x, square, jnp.array([0.3]), pairs=8))
-    found = jax.vmap(run)(jax.random.split(KEY, 512))[:, 0]
+    one = jax.jit(
+        jax.vmap(lambda key: residuals(key, x, square, jnp.array([0.3]), pairs=8))
+    )
+    found = one(jax.random.split(KEY, 512))[:, 0]
     stderr = found.std(0) / 512**0.5
     expected = (x - x**2 - 0.3**2) / 0.3
     assert bool(jnp.all(jnp.abs(found.mean(0) - expected) < 4.5 * stderr))
@@ -46,15 +49,15 @@ def test_without_noise_it_is_the_control(known):
     law, x, *_ = known
     given = Given(law, image=x)
     shared = dict(block=1, pool_width=1.0, filter_width=1.5, filter_weight=0.3)
-    control = DenoisedDistance(sigma=0.2, **shared)(KEY, given)
-    found = PriorResidual(levels=(0.2,), pairs=0, **shared)(KEY, given)
+    control = run(DenoisedDistance(sigma=0.2, **shared), given)
+    found = run(PriorResidual(levels=(0.2,), pairs=0, **shared), given)
     np.testing.assert_allclose(0.2**2 * found.heatmap, control.heatmap, rtol=1e-4)
 
 
 def test_levels_add_up(known):
-    law, x, *_ = known
+    given = Given(known[0], image=known[1])
     each = [
-        PriorResidual(levels=levels, pairs=0, block=1)(KEY, Given(law, image=x)).heatmap
+        run(PriorResidual(levels=levels, pairs=0, block=1), given).heatmap
         for levels in ((0.1,), (0.3,), (0.1, 0.3))
     ]
     np.testing.assert_allclose(each[0] + each[1], each[2], rtol=1e-4)
