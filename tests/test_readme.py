@@ -1,16 +1,16 @@
 """What the README shows works, from any folder."""
 
-import importlib
 import math
 import re
-import sys
 from types import SimpleNamespace
 
 import conftest
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import klip_jax
+from klip_jax.operators.ct import ParallelBeam
 from klip_jax.phantoms import anomalies
 
 
@@ -22,13 +22,14 @@ def white(x, sigma):
 @pytest.fixture
 def shorter(monkeypatch):
     """Few steps of a prior without a network, on no phantom: those cost much."""
-    importlib.import_module("klip_jax.detect")
-    module = sys.modules["klip_jax.detect"]  # `klip_jax.detect` is the function
-    few = klip_jax.PosteriorSampler(samples=3, steps=3)
-    monkeypatch.setattr(module, "POSTERIOR", few)
-    monkeypatch.setattr(module, "DETECTOR", klip_jax.KLIP(level_count=2, chunk=1))
     prior, image = klip_jax.prior(white), jnp.full((64, 64, 1), 0.6)
-    monkeypatch.setattr(klip_jax, "load_prior", lambda name: (prior, {}))
+    few = klip_jax.PosteriorSampler(samples=3, steps=3)
+    klip = klip_jax.KLIP(level_count=2, chunk=1)
+    scanner, no_law = ParallelBeam(image.shape, views=8), np.zeros(0, np.float32)
+    setup = klip_jax.Setup(
+        *(prior, scanner, 0.1, klip, "klip", few, no_law, "", {"seed": 0}, {})
+    )
+    monkeypatch.setattr(klip_jax, "load", lambda name: setup)
     drawn = SimpleNamespace(image=image)
     monkeypatch.setattr(anomalies, "draw", lambda key, kind: drawn)
 

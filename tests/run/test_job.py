@@ -76,7 +76,7 @@ BAD = {
         "guidance: 'dps' has no 'DSP'",
     ),
     "unknown operator": (dict(scan__operator=dict(name="ct.Fan")), "'ct' has no 'Fan'"),
-    "unknown reader": (dict(data__name="dicom.load"), "data: no module 'dicom'"),
+    "unknown reader": (dict(data__name="magic.load"), "data: no module 'magic'"),
     "operator setting": (
         dict(scan__operator=dict(name="identity.Identity", tilt=3)),
         "identity.Identity: no setting 'tilt'",
