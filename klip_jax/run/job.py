@@ -86,8 +86,11 @@ class Job:
         known = {*self.laws.draws, *self.laws.healthy}
         without = {n: d for n, d in self.detectors.items() if n not in known}
         main = self.settings["main"]
-        worth = any(n == main or not d.control for n, d in without.items())
+        worth = any(n == main or not self._is_control(n) for n in without)
         return without if worth else {}
+
+    def _is_control(self, name: str) -> bool:
+        return self.rehearsed[name].about["control"]
 
     def law_sizes(self) -> dict[str, Any]:
         """Return how many scores the laws of each detector are of, and patients.
