@@ -109,4 +109,5 @@ def test_sinograms_of_other_programs(shared_data):
         scan = Scan(op, jnp.asarray(seen), noise_std)
         misfit = float(jax.jit(posterior)(key, scan, prior).misfit)
         print(name, round(misfit, 3), flush=True)
-        assert misfit < 1.12, (name, misfit)  # of 6 draws; 1.07 to 1.11 where right
+        # Right ones have 1.07 to 1.10; one image's noise varies by sqrt(2 / 24 / 91).
+        assert misfit < 1.1 + 0.03, (name, misfit)
