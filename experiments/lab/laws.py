@@ -146,7 +146,7 @@ def all_healthy(name, judged, patients):
     """Return (scores, patients) of these and of the law's images, unseen by draws."""
     law = reference_law.load_law(path_of(name))
     own = law.healthy.get("klip", np.zeros(0))
-    of = np.arange(len(own)) % max(law.patients, 1)
+    of = np.arange(len(own)) % (law.patients or max(len(own), 1))
     names = [f"law {i}" for i in of]
     return np.concatenate([judged, own]), np.array([*patients, *names])
 
