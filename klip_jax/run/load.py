@@ -18,9 +18,6 @@ from klip_jax.run.job import scene_of
 from klip_jax.run.rehearse import Shapes, build_detector
 from klip_jax.run.shipped import law_fingerprints, shipped_laws
 
-_DRAWN = {"sampler": {"name": "heun.Heun"}}
-"""Where a card does not say how draws of the model are made."""
-
 
 def load(
     name: str | os.PathLike,
@@ -33,7 +30,7 @@ def load(
     >>> import klip_jax
     >>> setup = klip_jax.load("phantom_ct")  # a klip_jax.Setup
     >>> setup.operator.out_shape, setup.noise_std, len(setup.law)
-    ((24, 91), 0.1, 256)
+    ((24, 91), 0.1, 199)
 
     `klip_jax.detect(y, setup, key=setup.key("scan 1"))` then is what `klip detect
     --measurements=... --prior=phantom_ct` says of the measurements named "scan 1".
@@ -64,7 +61,7 @@ def load(
         **card,
         "prior": {"weights": weights},
         "classifier": {"weights": ""},
-        "calibration": {"law": "", "healthy": None, **_DRAWN, **card["calibration"]},
+        "calibration": {"law": "", "healthy": None, **card["calibration"]},
     }
     scene = scene_of(tree, prior, Shapes(shape, shape))
     detector = build_detector(main, card["detectors"][main])

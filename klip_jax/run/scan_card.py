@@ -19,6 +19,9 @@ from klip_jax.spelling import plain, short
 
 FIELDS = "seed", "scan", "posterior", "detectors", "main", "calibration"
 _OF_LAW = "draws", "steps", "sampler"
+_DRAWN = {"sampler": {"name": "heun.Heun"}}
+"""How draws of the model were made where a card does not say it, as in laws that do
+not (`run.shipped`)."""
 
 
 def of(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,6 +62,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
         if not isinstance(card, dict):
             raise ValueError("it is no object")
         check_fields(card, FIELDS, "card")
+        card["calibration"] = _DRAWN | card["calibration"]
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: no card of a scan ({error})") from None
     return card

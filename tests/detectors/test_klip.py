@@ -129,12 +129,18 @@ def test_the_look_is_that_of_levels_kl(scans):
     looked, maps = both(scan, samples)
     index = kl.MAPS.index(DETECTOR.map)
     detection, extras = DETECTOR.judge(looked), DETECTOR.extras(looked)
-    np.testing.assert_allclose(detection.heatmap, maps.heatmap[index], rtol=1e-5)
+
+    def agree(actual, expected):
+        # Where signed terms nearly cancel, what is left is rounding of the largest.
+        largest = float(abs(expected).max())
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6 * largest)
+
+    agree(detection.heatmap, maps.heatmap[index])
     score = np.sort(np.asarray(maps.block_map[index]).ravel())[-2:].mean()
     np.testing.assert_allclose(detection.score, score, rtol=1e-5)
     np.testing.assert_allclose(extras["levels"], np.geomspace(0.02, 0.8, 3), rtol=1e-5)
     density = maps.blocks.sum((-2, -1))
-    np.testing.assert_allclose(extras["density"], density, rtol=1e-5)
+    agree(extras["density"], density)
     assert len(DETECTOR.curves) == density.shape[1]
 
 
