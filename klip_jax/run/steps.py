@@ -67,7 +67,8 @@ def train(
         unit="images",
         disable=not progress,
     )
-    with _asked_to_stop() as stopped:
+    # Whatever breaks off, a checkpoint that is being written is finished first.
+    with contextlib.closing(manager), _asked_to_stop() as stopped:
         for step in progress_bar:
             state, value = step_of(state, source.arrays)
             # That of the step before: a device that waits to be asked stands still.
@@ -88,8 +89,6 @@ def train(
             if last:
                 break
     progress_bar.close()
-    manager.wait_until_finished()
-    manager.close()
     return state
 
 
