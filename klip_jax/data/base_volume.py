@@ -6,14 +6,16 @@ image = value / (percentile of its volume), cut to [0, 1]        by percentile
 """
 
 import importlib
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
 
-from klip_jax.data.base import Images
+from klip_jax.data.base import Images, natural
 from klip_jax.data.transforms import Greys, filled
 
 LARGEST = 2**28
@@ -138,3 +140,33 @@ def images_of(
 
 REGIONS_INSIDE = ("eligible", "body")
 """What `inside` makes known."""
+
+
+def files_of(path: Path, endings: tuple[str, ...], kind: str, named: str) -> list[Path]:
+    """Return the file that is named, or those of a folder in natural order.
+
+    Args:
+      path: of a file or a folder.
+      endings: of the names that are taken.
+      kind, named: the format and its endings in words.
+
+    Raises:
+      FileNotFoundError: if there is neither.
+      ValueError: if the folder holds no such file.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"{path}: no such file; set --config.data.root or the environment variable "
+            "KLIP_DATA to the folder that holds it"
+        )
+    visible = [p for p in path.iterdir() if not p.name.startswith(".")]
+    visible.sort(key=lambda p: natural(p.name))
+    files = [p for p in visible if p.name.endswith(endings)]
+    if not files:
+        raise ValueError(f"{path}: no {named} file in it")
+    if ignored := [p.name for p in visible if p not in files]:
+        left = f"{path}: left out {', '.join(ignored)} (no {kind} file)"
+        warnings.warn(left, stacklevel=3)
+    return files

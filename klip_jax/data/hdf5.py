@@ -16,18 +16,24 @@ Reference: Zbontar et al. 2018 (fastMRI).
 
 import functools
 import importlib.util
-import warnings
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from klip_jax.data import base_hdf5
-from klip_jax.data.base import ImageSet, count_of, data_root, natural
+from klip_jax.data.base import ImageSet, count_of, data_root
 from klip_jax.data.base_geometry import Place
-from klip_jax.data.base_volume import LARGEST, REGIONS_INSIDE, Range, images_of, package
+from klip_jax.data.base_volume import (
+    LARGEST,
+    REGIONS_INSIDE,
+    Range,
+    files_of,
+    images_of,
+    package,
+)
 
-_ENDINGS = (".h5", ".hdf5")
+_ENDINGS = (".h5", ".hdf5", ".H5", ".HDF5")
 _NAMED = ("reconstruction_rss", "reconstruction_esc", "kspace")
 _HEADER = "ismrmrd_header"
 
@@ -64,7 +70,7 @@ def load(
         white.
     """
     path = data_root(root) / file
-    files = _files(path)
+    files = files_of(path, _ENDINGS, "HDF5", ".h5 or .hdf5")
     names, counts, shapes = zip(*(_look(f, array) for f in files), strict=True)
     for own, shape in zip(files, shapes, strict=True):
         if shape != shapes[0]:
@@ -100,26 +106,6 @@ def load(
         spacing=_spacing(files),
         places=tuple(Place(str(files[f].absolute()), k) for f, k in index),
     )
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"{path}: no such file; set --config.data.root or the environment variable "
-            "KLIP_DATA to the folder that holds it"
-        )
-    visible = [p for p in path.iterdir() if not p.name.startswith(".")]
-    visible.sort(key=lambda p: natural(p.name))
-    files = [p for p in visible if p.suffix.lower() in _ENDINGS]
-    if not files:
-        raise ValueError(f"{path}: no .h5 or .hdf5 file in it")
-    if ignored := [p.name for p in visible if p not in files]:
-        warnings.warn(
-            f"{path}: left out {', '.join(ignored)} (no HDF5 file)", stacklevel=3
-        )
-    return files
 
 
 def _look(path: Path, name: str):

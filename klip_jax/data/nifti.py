@@ -9,17 +9,16 @@ the right to the left.
 """
 
 import functools
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
 
-from klip_jax.data.base import ImageSet, count_of, data_root, natural
+from klip_jax.data.base import ImageSet, count_of, data_root
 from klip_jax.data.base_geometry import Place
 from klip_jax.data.base_nifti import number_of, slice_of, volume_of, voxels_of
-from klip_jax.data.base_volume import REGIONS_INSIDE, Range, images_of
+from klip_jax.data.base_volume import REGIONS_INSIDE, Range, files_of, images_of
 from klip_jax.data.transforms import mask_of
 
 _ENDINGS = (".nii", ".nii.gz")
@@ -73,7 +72,8 @@ def load(
         or nothing says what is black and white.
     """
     path = data_root(root) / file
-    volumes = [volume_of(f, plane, stored) for f in _files(path)]
+    files = files_of(path, _ENDINGS, "NIfTI", ".nii or .nii.gz")
+    volumes = [volume_of(f, plane, stored) for f in files]
     _check_alike(volumes)
     settings = Range(tuple(window), offset, scale, clip, percentile)
     first = volumes[0]
@@ -121,26 +121,6 @@ def load(
             for v, k in index
         ),
     )
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"{path}: no such file; set --config.data.root or the environment variable "
-            "KLIP_DATA to the folder that holds it"
-        )
-    visible = [p for p in path.iterdir() if not p.name.startswith(".")]
-    visible.sort(key=lambda p: natural(p.name))
-    files = [p for p in visible if p.name.endswith(_ENDINGS)]
-    if not files:
-        raise ValueError(f"{path}: no .nii or .nii.gz file in it")
-    if ignored := [p.name for p in visible if p not in files]:
-        warnings.warn(
-            f"{path}: left out {', '.join(ignored)} (no NIfTI file)", stacklevel=3
-        )
-    return files
 
 
 def _check_alike(volumes):
